@@ -1,0 +1,36 @@
+export { readConfig } from './config.ts';
+export type { Environment, SettingsOf } from './config.ts';
+export { createMetrics } from './create-metrics.ts';
+export type { Metrics, MetricsPage } from './create-metrics.ts';
+export { ConfigError, ServiceError } from './errors.ts';
+export type { ServiceErrorCode } from './errors.ts';
+export { exitCodes } from './exit-codes.ts';
+export type { ExitCode } from './exit-codes.ts';
+export { launchService } from './launch-service.ts';
+export type { LaunchedService, ServiceContext, ServiceOptions } from './launch-service.ts';
+export type { Health, RunningService } from './lifecycle.ts';
+export { Log } from './log.ts';
+export type { LogFields, LogLevel } from './log.ts';
+export { metricTable, stages } from './metrics.ts';
+export type { MetricRow, Stage } from './metrics.ts';
+export { hideCredentials, messageOf, printable } from './printable.ts';
+export { runService } from './run-service.ts';
+export {
+  addresses,
+  choice,
+  commonSettings,
+  decimal,
+  flag,
+  integer,
+  kafkaConnection,
+  memory,
+  secret,
+  setting,
+  settings,
+  text,
+} from './settings.ts';
+export type { CommonConfig, KafkaConnection } from './settings.ts';
+export { StageClock } from './stage-clock.ts';
+export type { StageCost } from './stage-clock.ts';
+export { waitFor } from './wait-for.ts';
+export type { WaitOptions } from './wait-for.ts';
