@@ -1,0 +1,122 @@
+import { execFile } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { ServersError } from './errors.ts';
+
+const run = promisify(execFile);
+const pom = fileURLToPath(new URL('../kafka/pom.xml', import.meta.url));
+
+/** Name and size in bytes of each jar: what the folder must hold to be whole. */
+type Inventory = Record<string, number>;
+
+/**
+ * The folder with the broker's jars. Maven fills it the first time (44 MB; 6 to 30 s), and isn't
+ * needed from then on. Any number of processes may call this at once: each fills a folder of its
+ * own, and the first to finish gives its folder the final name.
+ *
+ * @throws ServersError MAVEN_MISSING, DOWNLOAD_FAILED
+ */
+export async function kafkaJars(
+  cacheDirectory: string,
+  onProgress: (message: string) => void,
+): Promise<string> {
+  const text = readFileSync(pom, 'utf8');
+  const version = /kafka_2\.13<\/artifactId>\s*<version>([^<]+)/.exec(text)?.[1] ?? '';
+  // A checkout with another pom must not get these.
+  const hash = createHash('sha256').update(text).digest('hex').slice(0, 8);
+  const jars = path.join(cacheDirectory, `kafka-${version}-${hash}`);
+  if (isWhole(jars)) {
+    return jars;
+  }
+
+  onProgress(`Downloading Apache Kafka ${version} (44 MB, this once)`);
+  const unique = `${process.pid}-${randomBytes(4).toString('hex')}`;
+  const partial = `${jars}.${unique}.partial`;
+  mkdirSync(partial, { recursive: true });
+  try {
+    await copyDependencies(partial);
+    const inventory: Inventory = {};
+    for (const jar of readdirSync(partial)) {
+      inventory[jar] = statSync(path.join(partial, jar)).size;
+    }
+    writeFileSync(path.join(partial, 'inventory.json'), JSON.stringify(inventory, null, 2));
+    moveInto(partial, jars, unique);
+  } finally {
+    rmSync(partial, { recursive: true, force: true });
+  }
+  return jars;
+}
+
+async function copyDependencies(directory: string): Promise<void> {
+  try {
+    await run('mvn', [
+      '--quiet',
+      '--batch-mode',
+      `--file=${pom}`,
+      'dependency:copy-dependencies',
+      `-DoutputDirectory=${directory}`,
+      '-DincludeScope=runtime',
+    ]);
+  } catch (cause) {
+    const { code, stdout } = cause as { code?: unknown; stdout?: string };
+    if (code === 'ENOENT') {
+      throw new ServersError(
+        'MAVEN_MISSING',
+        'Anabranch needs Maven, this once, to download its local Kafka: install it (Debian: apt-get install maven), or set KAFKA_BROKERS to a Kafka of yours.',
+        { cause },
+      );
+    }
+    const firstError = /^\[ERROR\] (.*)$/m.exec(stdout ?? '')?.[1] ?? String(cause);
+    throw new ServersError(
+      'DOWNLOAD_FAILED',
+      `Maven could not download Kafka: check the network (and a proxy in ~/.m2/settings.xml), or set KAFKA_BROKERS to a Kafka of yours. Maven says: ${firstError}`,
+      { cause },
+    );
+  }
+}
+
+/** Gives the folder its final name, unless another process just did that with its own. */
+function moveInto(partial: string, jars: string, unique: string): void {
+  const broken = `${jars}.${unique}.broken`;
+  while (!isWhole(jars)) {
+    try {
+      renameSync(jars, broken);
+      rmSync(broken, { recursive: true, force: true });
+    } catch {
+      // There is none, as usual.
+    }
+    try {
+      renameSync(partial, jars);
+    } catch (error) {
+      // Another's is there now: look at that one.
+      if (!['EEXIST', 'ENOTEMPTY'].includes((error as NodeJS.ErrnoException).code ?? '')) {
+        throw error;
+      }
+    }
+  }
+}
+
+/** Cleaners of caches delete single files, and a full disk shortens them. */
+function isWhole(jars: string): boolean {
+  try {
+    const inventory = JSON.parse(
+      readFileSync(path.join(jars, 'inventory.json'), 'utf8'),
+    ) as Inventory;
+    return Object.entries(inventory).every(
+      ([jar, size]) => statSync(path.join(jars, jar)).size === size,
+    );
+  } catch {
+    return false;
+  }
+}

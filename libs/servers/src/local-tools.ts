@@ -1,0 +1,38 @@
+import { execFile } from 'node:child_process';
+import { homedir } from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { ServersError } from './errors.ts';
+
+const run = promisify(execFile);
+const oldestJava = 17;
+
+/**
+ * @returns the java to run: that of JAVA_HOME if it is set, else the one on the PATH
+ * @throws ServersError JAVA_MISSING
+ */
+export async function findJava(): Promise<string> {
+  const home = process.env['JAVA_HOME'];
+  const java = home ? path.join(home, 'bin', 'java') : 'java';
+  let found: string;
+  try {
+    // `-version` writes to stderr: openjdk version "17.0.15" 2025-04-15. Java 8 calls itself 1.8.
+    const { stderr } = await run(java, ['-version']);
+    const version = / version "(?:1\.)?(\d+)/.exec(stderr)?.[1];
+    if (version === undefined || Number(version) >= oldestJava) {
+      return java;
+    }
+    found = `it found Java ${version}`;
+  } catch {
+    found = home ? `JAVA_HOME=${home} has none` : 'it found none';
+  }
+  throw new ServersError(
+    'JAVA_MISSING',
+    `Anabranch needs Java ${oldestJava} or newer to run its local Kafka, and ${found}: install it (Debian: apt-get install openjdk-17-jre-headless), or set KAFKA_BROKERS to a Kafka of yours.`,
+  );
+}
+
+/** Where downloads are kept for all checkouts of this user. */
+export function cacheDirectory(): string {
+  return path.join(process.env['XDG_CACHE_HOME'] || path.join(homedir(), '.cache'), 'anabranch');
+}
