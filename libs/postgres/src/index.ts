@@ -1,0 +1,35 @@
+export {
+  errorCode,
+  isRetriable,
+  isUnavailable,
+  PostgresError,
+  type PostgresErrorCode,
+} from './errors.ts';
+export { migrate } from './migrate.ts';
+export { checkServer, openPool, type PoolOptions } from './pool.ts';
+export { addStageCosts } from './sql/add-stage-costs.ts';
+export { advanceFinalWatermark } from './sql/advance-final-watermark.ts';
+export { type Advance, advanceFrontier } from './sql/advance-frontier.ts';
+export { type Claimed, claimFrontier } from './sql/claim-frontier.ts';
+export { copyRows } from './sql/copy-rows.ts';
+export { countRecords, type TableCount } from './sql/count-records.ts';
+export { lockFinalWatermark, readFinalWatermark } from './sql/final-watermark.ts';
+export { mergeUpsert } from './sql/merge-upsert.ts';
+export { mergeWindow } from './sql/merge-window.ts';
+export { type Position, readPositions, writePositions } from './sql/positions.ts';
+export { type Conflict, recordConflict } from './sql/record-conflict.ts';
+export { keepFinalRows, recordCorrections } from './sql/record-corrections.ts';
+export { recordRun } from './sql/record-run.ts';
+export { setPartitions } from './sql/set-partitions.ts';
+export { storeDeadLetters } from './sql/store-dead-letters.ts';
+export {
+  completeAt,
+  createStaging,
+  createTables,
+  isWindow,
+  stagingTable,
+  stateTable,
+  type WindowPlan,
+} from './tables.ts';
+export { timestamp } from './timestamp.ts';
+export { transaction } from './transaction.ts';

@@ -1,0 +1,60 @@
+export type PostgresErrorCode =
+  | 'UNREACHABLE'
+  | 'TOO_OLD'
+  | 'OUTCOME_UNKNOWN'
+  | 'MIGRATION_CHANGED'
+  | 'MIGRATION_NEWER'
+  | 'TABLE_CHANGED'
+  | 'NAME_TAKEN'
+  | 'FENCED'
+  | 'NOT_PERMITTED';
+
+export class PostgresError extends Error {
+  override readonly name = 'PostgresError';
+  readonly code: PostgresErrorCode;
+
+  constructor(code: PostgresErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+/** SQLSTATE of an error from the server, `ECONNREFUSED` and the like of one from the network. */
+export function errorCode(error: unknown): string | undefined {
+  const code = (error as { code?: unknown } | null | undefined)?.code;
+  return typeof code === 'string' ? code : undefined;
+}
+
+/**
+ * Whether the same transaction can be tried again and has changed nothing: a deadlock, a
+ * serialization failure, a lock or statement timeout.
+ */
+export function isRetriable(error: unknown): boolean {
+  return ['40001', '40P01', '55P03', '57014'].includes(errorCode(error) ?? '');
+}
+
+/** Whether Postgres is away or unable to work for now: waiting helps, another statement doesn't. */
+export function isUnavailable(error: unknown): boolean {
+  const code = errorCode(error);
+  if (code === undefined) {
+    // pg reports a lost connection without a code.
+    return (
+      error instanceof Error &&
+      /^(Connection terminated|timeout expired|Client has encountered)/.test(error.message)
+    );
+  }
+  return (
+    /^(08|53|57P|58)/.test(code) ||
+    code === '25P03' ||
+    [
+      'ECONNREFUSED',
+      'ECONNRESET',
+      'EPIPE',
+      'ETIMEDOUT',
+      'ENOTFOUND',
+      'EAI_AGAIN',
+      'EHOSTUNREACH',
+      'ENETUNREACH',
+    ].includes(code)
+  );
+}

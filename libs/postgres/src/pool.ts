@@ -1,0 +1,62 @@
+import pg from 'pg';
+import { PostgresError } from './errors.ts';
+
+/** bigint and bigint[] as JavaScript's bigint: offsets keep all of their 64 bits. */
+const types: pg.CustomTypesConfig = {
+  getTypeParser: (oid: number, format?: 'text' | 'binary') => {
+    if (oid === pg.types.builtins.INT8 && format !== 'binary') {
+      return BigInt;
+    }
+    return pg.types.getTypeParser(oid, format) as (text: string) => unknown;
+  },
+};
+
+export interface PoolOptions {
+  readonly url: string;
+  readonly applicationName: string;
+  /** Connections at the most. */
+  readonly size: number;
+  /** Told of what breaks a connection that isn't in use; in use, the statement reports it. */
+  readonly onError: (error: Error) => void;
+}
+
+/**
+ * Sessions end what a frozen client left open: a transaction that idles holds its frontier rows,
+ * and with them the next owner of the partitions.
+ */
+const idleInTransactionMilliseconds = 10_000;
+/** A merge of some thousand rows takes milliseconds; a minute means that something blocks it. */
+const statementMilliseconds = 60_000;
+
+export function openPool({ url, applicationName, size, onError }: PoolOptions): pg.Pool {
+  const pool = new pg.Pool({
+    connectionString: url,
+    application_name: applicationName,
+    max: size,
+    types,
+    connectionTimeoutMillis: 10_000,
+    keepAlive: true,
+    statement_timeout: statementMilliseconds,
+    idle_in_transaction_session_timeout: idleInTransactionMilliseconds,
+    // Views and text depend on none of the user's settings.
+    options: '-c TimeZone=UTC -c DateStyle=ISO -c client_min_messages=warning',
+  });
+  pool.on('error', onError);
+  return pool;
+}
+
+/**
+ * @throws PostgresError `TOO_OLD` for a server before 15, which lacks UNIQUE NULLS NOT DISTINCT
+ */
+export async function checkServer(pool: pg.Pool): Promise<void> {
+  const { rows } = await pool.query<{ version: number; text: string }>(
+    `SELECT current_setting('server_version_num')::int AS version, current_setting('server_version') AS text`,
+  );
+  const [server] = rows;
+  if (server === undefined || server.version < 150_000) {
+    throw new PostgresError(
+      'TOO_OLD',
+      `Postgres is ${server?.text ?? 'of unknown version'}; Anabranch needs 15 or newer.`,
+    );
+  }
+}

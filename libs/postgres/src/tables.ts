@@ -1,0 +1,298 @@
+import type { Plan, ResultColumn, StateColumn, TablePlan } from '@anabranch/compute';
+import type { WindowTable } from '@anabranch/definition';
+import pg from 'pg';
+import { errorCode, PostgresError } from './errors.ts';
+import { transaction } from './transaction.ts';
+
+const quote = (name: string): string => pg.escapeIdentifier(name);
+
+/** Name of the table that holds the state of a user's table. */
+export function stateTable(table: string): string {
+  return `anabranch.${quote(`state_${table}`)}`;
+}
+
+/** Names of a connection's temporary tables for a user's table. */
+export function stagingTable(table: string): string {
+  return `pg_temp.${quote(`stage_${table}`)}`;
+}
+export function correctedTable(table: string): string {
+  return `pg_temp.${quote(`corrected_${table}`)}`;
+}
+
+export function columnOf(plan: TablePlan, role: StateColumn['role']): string {
+  const column = plan.columns.find((candidate) => candidate.role === role);
+  if (column === undefined) {
+    throw new Error(`Table ${plan.table.name} has no column for ${role}.`);
+  }
+  return quote(column.name);
+}
+
+export function columnsOf(plan: TablePlan, ...roles: StateColumn['role'][]): string[] {
+  return plan.columns.filter(({ role }) => roles.includes(role)).map(({ name }) => quote(name));
+}
+
+/** What identifies a row of the state table. */
+export function keyOf(plan: TablePlan): string[] {
+  switch (plan.table.kind) {
+    case 'append':
+      return columnsOf(plan, 'partition', 'offset');
+    case 'upsert':
+      return columnsOf(plan, 'key');
+    case 'window':
+      return columnsOf(plan, 'window_start', 'key');
+  }
+}
+
+/** When a window's time is over: what is compared with the watermark, in SQL. */
+export function completeAt(plan: WindowPlan, alias: string): string {
+  const { size, grace } = plan.table.window;
+  return `${alias}.${columnOf(plan, 'window_start')} + interval '${size + grace} milliseconds'`;
+}
+
+export type WindowPlan = TablePlan & { readonly table: WindowTable };
+
+export function isWindow(plan: TablePlan): plan is WindowPlan {
+  return plan.table.kind === 'window';
+}
+
+/** Text is compared byte by byte, as DuckDB does, and faster than by any locale. */
+const typeOf = ({ postgresType }: { postgresType: string }): string =>
+  postgresType === 'text' ? 'text COLLATE "C"' : postgresType;
+
+function createState(plan: TablePlan): string {
+  const { table } = plan;
+  const columns = plan.columns.map((column) => `${quote(column.name)} ${typeOf(column)}`);
+  const state = stateTable(table.name);
+  if (table.kind === 'append') {
+    // No index: the frontier already lets each record in once, and a primary key costs four times
+    // the COPY. BRIN finds a record by its coordinates and is next to free.
+    return `CREATE TABLE ${state} (${columns.join(', ')}, _updated_at timestamptz NOT NULL DEFAULT now());
+      CREATE INDEX ON ${state} USING brin (${columnsOf(plan, 'partition', 'offset').join(', ')});`;
+  }
+  const corrected = table.kind === 'window' ? '_corrected boolean NOT NULL,' : '';
+  // fillfactor: an update that finds room on its page touches no index.
+  return `CREATE TABLE ${state} (${columns.join(', ')},
+      _revision bigint NOT NULL, ${corrected} _updated_at timestamptz NOT NULL)
+      WITH (fillfactor = 70);
+    CREATE UNIQUE INDEX ON ${state} (${keyOf(plan).join(', ')}) NULLS NOT DISTINCT;`;
+}
+
+interface ViewColumn {
+  readonly name: string;
+  readonly sql: string;
+  readonly comment: string;
+}
+
+function statusColumn(plan: TablePlan): ViewColumn {
+  if (isWindow(plan)) {
+    return {
+      name: 'status',
+      sql: `CASE WHEN ${completeAt(plan, 's')} > coalesce(w.final_watermark, '-infinity') THEN 'provisional'
+                 WHEN s._corrected THEN 'corrected' ELSE 'final' END`,
+      comment:
+        'provisional; final, once the end of the window plus grace is behind the watermarks of both branches on all partitions; corrected, when a late record changed it after that.',
+    };
+  }
+  return plan.table.kind === 'append'
+    ? {
+        name: 'status',
+        sql: `'final'::text`,
+        comment: 'Always final: the row of a record never changes.',
+      }
+    : {
+        name: 'status',
+        sql: `'provisional'::text`,
+        comment:
+          'Always provisional: a newer record with the same key may replace the row at any time.',
+      };
+}
+
+/** The columns of a user's view: what the definition says, then what Anabranch says of the row. */
+export function viewColumns(plan: TablePlan): ViewColumn[] {
+  const { table } = plan;
+  const own = plan.results.map(({ name, sql, comment }: ResultColumn) => ({ name, sql, comment }));
+  const records = [
+    {
+      name: 'stream_records',
+      sql: `s.${columnOf(plan, 'stream_records')}`,
+      comment: 'Records that came over the stream branch.',
+    },
+    {
+      name: 'batch_records',
+      sql: `s.${columnOf(plan, 'batch_records')}`,
+      comment: 'Records that came over the batch branch.',
+    },
+    { name: 'updated_at', sql: 's._updated_at', comment: 'When the row last changed.' },
+  ];
+  const revision = {
+    name: 'revision',
+    sql: table.kind === 'append' ? '1::bigint' : 's._revision',
+    comment: 'How often something was merged into the row; it only rises.',
+  };
+  switch (table.kind) {
+    case 'append':
+      return [
+        {
+          name: 'source_partition',
+          sql: `s.${columnOf(plan, 'partition')}`,
+          comment: 'Partition of the record.',
+        },
+        {
+          name: 'source_offset',
+          sql: `s.${columnOf(plan, 'offset')}`,
+          comment: 'Offset of the record.',
+        },
+        ...own,
+        statusColumn(plan),
+        revision,
+        ...records,
+      ];
+    case 'upsert':
+      return [...own, statusColumn(plan), revision, ...records];
+    case 'window': {
+      const start = `s.${columnOf(plan, 'window_start')}`;
+      return [
+        { name: 'window_start', sql: start, comment: 'Begin of the window, inclusive.' },
+        {
+          name: 'window_end',
+          sql: `${start} + interval '${table.window.size} milliseconds'`,
+          comment: 'End of the window, exclusive.',
+        },
+        ...own,
+        statusColumn(plan),
+        revision,
+        ...records,
+      ];
+    }
+  }
+}
+
+function createView(plan: TablePlan, schema: string): string {
+  const { table } = plan;
+  const view = `${quote(schema)}.${quote(table.name)}`;
+  const columns = viewColumns(plan);
+  // A scalar subquery would be planned per row; a join with the one row of the source is not.
+  const watermark = isWindow(plan)
+    ? `LEFT JOIN anabranch.sources w ON w.source = ${pg.escapeLiteral(table.source)}`
+    : '';
+  const comments = columns.map(
+    ({ name, comment }) =>
+      `COMMENT ON COLUMN ${view}.${quote(name)} IS ${pg.escapeLiteral(comment)};`,
+  );
+  return `CREATE VIEW ${view} AS SELECT ${columns.map(({ name, sql }) => `${sql} AS ${quote(name)}`).join(', ')}
+      FROM ${stateTable(table.name)} s ${watermark};
+    COMMENT ON VIEW ${view} IS ${pg.escapeLiteral(table.description ?? `Made by Anabranch from source ${table.source}.`)};
+    ${comments.join('\n')}`;
+}
+
+/** Creates the connection's temporary tables for the merges; once per connection, they empty at commit. */
+export function createStaging(plan: TablePlan): string {
+  const { table } = plan;
+  const columns = plan.columns.map((column) => `${quote(column.name)} ${typeOf(column)}`);
+  return `CREATE TEMPORARY TABLE IF NOT EXISTS ${quote(`stage_${table.name}`)} (${columns.join(', ')}) ON COMMIT DELETE ROWS;
+    CREATE TEMPORARY TABLE IF NOT EXISTS ${quote(`corrected_${table.name}`)} (_key jsonb, _before jsonb) ON COMMIT DELETE ROWS;`;
+}
+
+/** Any constant but that of the migrations. */
+const advisoryLock = 4_242_002;
+
+/**
+ * Creates what the definition's tables need and Postgres doesn't have yet: state tables, views with
+ * comments, and the readers' rights on them.
+ * @param readerRole a role that may read the views and the ledger; null: grant nothing
+ * @throws PostgresError `TABLE_CHANGED` when a table was created from another definition,
+ *   `NAME_TAKEN` when the user's schema already has something under a table's name
+ */
+export async function createTables(
+  pool: pg.Pool,
+  plan: Plan,
+  readerRole: string | null,
+): Promise<void> {
+  const { schema, sources } = plan.definition;
+  await transaction(pool, async (client) => {
+    await client.query('SELECT pg_advisory_xact_lock($1)', [advisoryLock]);
+    if (schema !== 'public') {
+      await client.query(`CREATE SCHEMA IF NOT EXISTS ${quote(schema)}`);
+    }
+    for (const { name, topic, hash, split } of sources) {
+      await client.query(
+        `INSERT INTO anabranch.sources (source, topic, partitions, definition) VALUES ($1, $2, 0, $3)
+         ON CONFLICT (source) DO UPDATE SET topic = excluded.topic, definition = excluded.definition, updated_at = now()`,
+        [name, topic, hash],
+      );
+      await client.query(
+        `INSERT INTO anabranch.split_rules (source, definition, rules) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
+        [name, hash, split.map((rule) => rule.name)],
+      );
+    }
+    const { rows } = await client.query<{ table_name: string; hash: string }>(
+      'SELECT table_name, hash FROM anabranch.tables',
+    );
+    const known = new Map(rows.map(({ table_name, hash }) => [table_name, hash]));
+    for (const tablePlan of plan.tables.values()) {
+      const { table } = tablePlan;
+      const hash = known.get(table.name);
+      if (hash === undefined) {
+        await client.query(createState(tablePlan));
+        await client.query(createView(tablePlan, schema)).catch((cause: unknown) => {
+          throw errorCode(cause) === '42P07'
+            ? new PostgresError(
+                'NAME_TAKEN',
+                `Schema ${schema} already has something called ${table.name}: rename the table in the definition, or give \`schema:\` another name.`,
+                { cause },
+              )
+            : cause;
+        });
+        await client.query(
+          'INSERT INTO anabranch.tables (table_name, source, kind, hash) VALUES ($1, $2, $3, $4)',
+          [table.name, table.source, table.kind, table.hash],
+        );
+      } else if (hash !== table.hash) {
+        throw new PostgresError(
+          'TABLE_CHANGED',
+          `Table ${table.name} was filled by another definition, and its rows can't be told apart: give the changed one a new name (${table.name}_2), or drop view and state of the old one (see docs/operations.md).`,
+        );
+      }
+    }
+    if (readerRole !== null) {
+      await grantReaders(client, readerRole, schema);
+    }
+  });
+}
+
+async function grantReaders(client: pg.PoolClient, role: string, schema: string): Promise<void> {
+  const reader = quote(role);
+  await client.query(`DO $$ BEGIN
+      IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = ${pg.escapeLiteral(role)}) THEN
+        CREATE ROLE ${reader} NOLOGIN;
+      END IF;
+    EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$`);
+  // Views run with their owner's rights, so the state tables themselves stay closed.
+  const views = await client.query<{ table_name: string }>(
+    'SELECT table_name FROM anabranch.tables',
+  );
+  await client.query(`GRANT USAGE ON SCHEMA ${quote(schema)}, anabranch TO ${reader}`);
+  const own = [
+    'sources',
+    'split_rules',
+    'tables',
+    'frontier',
+    'positions',
+    'ledger',
+    'table_counts',
+    'dead_letters',
+    'conflicts',
+    'corrections',
+    'runs',
+    'run_ranges',
+    'stage_costs',
+    'ledger_faults',
+    'split',
+    'balance',
+  ].map((name) => `anabranch.${name}`);
+  const granted = [
+    ...own,
+    ...views.rows.map(({ table_name }) => `${quote(schema)}.${quote(table_name)}`),
+  ];
+  await client.query(`GRANT SELECT ON ${granted.join(', ')} TO ${reader}`);
+}
