@@ -25,13 +25,13 @@ export interface ServiceContext<C> {
   /** Aborted as soon as the service should stop. */
   readonly signal: AbortSignal;
   /** For an error that the service can't go on with, outside of `start`. Returns at once. */
-  fatal(error: unknown, exitCode?: ExitCode): void;
+  readonly fatal: (error: unknown, exitCode?: ExitCode) => void;
   /** `waitFor` with this service's log and signal; what it waits for shows in `/health/ready`. */
-  waitFor<T>(
+  readonly waitFor: <T>(
     what: string,
     attempt: (signal: AbortSignal) => Promise<T>,
     options?: Pick<WaitOptions, 'isFinal'>,
-  ): Promise<T>;
+  ) => Promise<T>;
 }
 
 export interface ServiceOptions<C extends CommonConfig> {
@@ -125,6 +125,11 @@ export async function launchService<C extends CommonConfig>(
   };
 }
 
+/** As much of Fastify's as is used where the adapter's types don't reach. */
+interface Reply {
+  code(status: number): { send(): unknown };
+}
+
 async function createApp(
   lifecycle: Lifecycle,
   page: MetricsPage,
@@ -135,8 +140,12 @@ async function createApp(
     forceCloseConnections: true,
     connectionTimeout: 10_000,
     requestTimeout: 10_000,
+    // Of a URL that can't be decoded; like every other answer, it doesn't repeat what was asked for.
+    frameworkErrors: (_error: unknown, _request: unknown, reply: Reply) => {
+      void reply.code(404).send();
+    },
   });
-  // Before any body is read, and without repeating what was asked for.
+  // Before any body is read.
   adapter.getInstance().addHook('onRequest', (request, reply, done) => {
     if (request.is404) {
       void reply.code(404).send();

@@ -84,6 +84,7 @@ export class Lifecycle {
     const deadline = shutdownSeconds * 1000;
     const timer = setTimeout(() => {
       log.error('the work in flight did not end in time: exiting without it', { shutdownSeconds });
+      log.flush();
       this.#resolveExit(this.#failure?.code ?? exitCodes.stuck);
     }, deadline);
     this.#abort.abort(new DOMException('The service is stopping.', 'AbortError'));

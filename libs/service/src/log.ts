@@ -123,13 +123,16 @@ export class Log {
     this.#repeated.set(kept, { count: 0, level, message, fields, log: this, timer });
   }
 
-  /** Writes the counts that `repeat` still holds; for the end of the process. */
-  flush(): void {
-    for (const [key, { timer }] of this.#repeated) {
-      clearInterval(timer);
-      this.#writeRepeated(key);
+  /**
+   * Writes the counts that `repeat` still holds and forgets its keys, or this one: for when what was
+   * repeated is over, and for the end of the process.
+   */
+  flush(key?: string): void {
+    for (const kept of key === undefined ? [...this.#repeated.keys()] : [key]) {
+      this.#writeRepeated(kept);
+      clearInterval(this.#repeated.get(kept)?.timer);
+      this.#repeated.delete(kept);
     }
-    this.#repeated.clear();
   }
 
   write(level: LogLevel, message: string, fields: LogFields = {}): void {

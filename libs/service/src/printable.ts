@@ -39,7 +39,8 @@ export function hideCredentials(text: string): string {
 /** What an error says, in one text, also where Node leaves the message empty. */
 export function messageOf(error: unknown): string {
   if (!(error instanceof Error)) {
-    return printableText(typeof error === 'string' ? error : JSON.stringify(printable(error)));
+    const shown = printable(error);
+    return typeof shown === 'string' ? shown : (JSON.stringify(shown) ?? String(shown));
   }
   if (error.message !== '') {
     return printableText(error.message);

@@ -46,6 +46,7 @@ export async function runService<C extends CommonConfig>(
     process.on(event, (error: unknown) => {
       // What is in memory can't be trusted any more; what is in Kafka and Postgres can.
       log.fatal(messageOf(error), { error, event, exitCode: exitCodes.internal });
+      log.flush();
       process.exit(exitCodes.internal);
     });
   }

@@ -28,29 +28,45 @@ export async function waitFor<T>(
   options: WaitOptions,
 ): Promise<T> {
   const { log, signal, waits, firstPause = 250, longestPause = 10_000 } = options;
+  const key = `waiting for ${what}`;
   const begun = performance.now();
-  for (let pause = firstPause; ; pause = Math.min(pause * 2, longestPause)) {
-    signal.throwIfAborted();
-    try {
-      const result = await unlessAborted(attempt(signal), signal);
-      if (waits?.delete(what)) {
-        const seconds = Math.round(performance.now() - begun) / 1000;
-        log.info(`no longer waiting for ${what}`, { seconds });
+  let failed = false;
+  waits?.set(what, 'the first attempt has not ended yet');
+  try {
+    for (let longest = firstPause; ; longest = Math.min(longest * 2, longestPause)) {
+      signal.throwIfAborted();
+      try {
+        const result = await unlessAborted(attempt(signal), signal);
+        if (failed) {
+          log.flush(key);
+          const seconds = Math.round(performance.now() - begun) / 1000;
+          log.info(`no longer waiting for ${what}`, { seconds });
+        }
+        return result;
+      } catch (error) {
+        if (signal.aborted || error instanceof ServiceError || options.isFinal?.(error)) {
+          throw signal.aborted ? signal.reason : error;
+        }
+        failed = true;
+        const reason = messageOf(error);
+        waits?.set(what, reason);
+        log.repeat(key, 'warn', key, { reason });
       }
-      return result;
-    } catch (error) {
-      if (signal.aborted || error instanceof ServiceError || options.isFinal?.(error)) {
-        waits?.delete(what);
-        throw signal.aborted ? signal.reason : error;
-      }
-      const reason = messageOf(error);
-      waits?.set(what, reason);
-      log.repeat(`waiting for ${what}`, 'warn', `waiting for ${what}`, { reason });
+      await pause(longest * (0.75 + Math.random() / 4), signal);
     }
-    await unlessAborted(
-      new Promise((resolve) => setTimeout(resolve, pause * (0.75 + Math.random() / 4))),
-      signal,
-    );
+  } finally {
+    waits?.delete(what);
+    log.flush(key);
+  }
+}
+
+async function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<undefined>();
+  const timer = setTimeout(resolve, milliseconds, undefined);
+  try {
+    await unlessAborted(promise, signal);
+  } finally {
+    clearTimeout(timer);
   }
 }
 
