@@ -9,6 +9,8 @@ export type ServersErrorCode =
   | 'POSTGRES_MISSING'
   /** Another process runs a server in the same directory. */
   | 'DIRECTORY_IN_USE'
+  /** Something listens on the port that was asked for. */
+  | 'PORT_TAKEN'
   /** The data were written by another major version of Postgres. */
   | 'DATA_VERSION'
   /** The server ended, or didn't answer in time; the message ends with its last log lines. */

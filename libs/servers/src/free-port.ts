@@ -2,18 +2,31 @@ import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import path from 'node:path';
+import { ServersError } from './errors.ts';
 
 const attempts = 3;
 
 /**
- * Starts a server on a free port of 127.0.0.1: the one of the last start in this directory, so that
- * users' notes and open psql sessions stay valid, else a random one; again on others
- * should a third party take the port in the moment before the server does.
+ * Starts a server on a port of 127.0.0.1: the given one; or that of the last start in this
+ * directory, so that what users noted down stays valid; or else a random one, and another one
+ * should somebody take it in the moment before the server does.
+ *
+ * @throws ServersError PORT_TAKEN if the given one is
  */
 export async function onFreePort<Server>(
   directory: string,
+  given: number | undefined,
   start: (port: number) => Promise<Server>,
 ): Promise<Server> {
+  if (given !== undefined) {
+    if (await isFree(given)) {
+      return start(given);
+    }
+    throw new ServersError(
+      'PORT_TAKEN',
+      `Port ${given} of 127.0.0.1 is taken: stop what listens there, or choose another one.`,
+    );
+  }
   const note = path.join(directory, 'port');
   for (let attempt = 1; ; attempt++) {
     const port = await freePort(attempt === 1 ? lastPort(note) : undefined);

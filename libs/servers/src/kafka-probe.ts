@@ -1,5 +1,7 @@
 import { connect } from 'node:net';
 
+const correlationId = 0x616e_6162;
+
 /**
  * Whether a Kafka broker answers at this address: sends it ApiVersions (version 0, which every
  * broker knows) and waits for the answer to that request.
@@ -30,5 +32,3 @@ export function answersAsKafka(host: string, port: number, timeoutMs = 2000): Pr
     });
   });
 }
-
-const correlationId = 0x616e_6162;

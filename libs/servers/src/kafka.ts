@@ -27,6 +27,12 @@ export type LocalKafka = SupervisedServer & {
 const stopSignal = 'SIGTERM';
 
 /**
+ * In the server's directory, which is where it runs: the paths it gets are relative, as
+ * log.dirs is a list with commas, and a properties file is Latin-1, and users' folders are neither.
+ */
+const propertiesFile = 'server.properties';
+
+/**
  * Starts a Kafka of one node (KRaft: broker and controller in one process) on 127.0.0.1, and waits
  * until it answers. Needs Java 17, and Maven the first time.
  *
@@ -36,7 +42,6 @@ export async function startKafka(options: KafkaOptions): Promise<LocalKafka> {
   const directory = path.resolve(options.directory);
   const { onProgress = () => {}, onEnd = () => {}, heap = '256m' } = options;
   const data = path.join(directory, 'data');
-  const properties = path.join(directory, 'server.properties');
   const lock = new DirectoryLock(directory);
   try {
     const java = await findJava();
@@ -47,10 +52,10 @@ export async function startKafka(options: KafkaOptions): Promise<LocalKafka> {
     }
 
     const start = async (port: number): Promise<LocalKafka> => {
-      writeFileSync(properties, serverProperties(data, port, await freePort()));
+      writeFileSync(path.join(directory, propertiesFile), serverProperties(port, await freePort()));
       if (!existsSync(path.join(data, 'meta.properties'))) {
         onProgress('Preparing the data directory of Kafka');
-        await format(java, jars, properties, data);
+        await format(java, jars, directory);
       }
       onProgress('Starting Kafka');
       const server = new SupervisedServer(
@@ -65,7 +70,7 @@ export async function startKafka(options: KafkaOptions): Promise<LocalKafka> {
             '-XX:+ExitOnOutOfMemoryError',
             ...javaArguments(jars),
             'kafka.Kafka',
-            properties,
+            propertiesFile,
           ],
           stopSignal,
           isReady: () => answersAsKafka('127.0.0.1', port),
@@ -77,7 +82,7 @@ export async function startKafka(options: KafkaOptions): Promise<LocalKafka> {
       onProgress(`Kafka is ready at 127.0.0.1:${port}`);
       return Object.assign(server, { brokers: `127.0.0.1:${port}` });
     };
-    return await (options.port === undefined ? onFreePort(directory, start) : start(options.port));
+    return await onFreePort(directory, options.port, start);
   } catch (error) {
     lock.release();
     throw error;
@@ -97,21 +102,26 @@ function javaArguments(jars: string): string[] {
 }
 
 /** A data directory gets its identity once; without it the broker refuses to start. */
-async function format(java: string, jars: string, properties: string, data: string): Promise<void> {
+async function format(java: string, jars: string, directory: string): Promise<void> {
+  const data = path.join(directory, 'data');
   // Left by a formatting that was interrupted: meta.properties comes last.
   rmSync(data, { recursive: true, force: true });
   const clusterId = randomBytes(16).toString('base64url');
   try {
-    await run(java, [
-      // Less compilation for a program that runs a second: 1.0 s instead of 1.5.
-      '-XX:TieredStopAtLevel=1',
-      '-XX:+UseSerialGC',
-      ...javaArguments(jars),
-      'kafka.tools.StorageTool',
-      'format',
-      `--cluster-id=${clusterId}`,
-      `--config=${properties}`,
-    ]);
+    await run(
+      java,
+      [
+        // Less compilation for a program that runs a second: 1.0 s instead of 1.5.
+        '-XX:TieredStopAtLevel=1',
+        '-XX:+UseSerialGC',
+        ...javaArguments(jars),
+        'kafka.tools.StorageTool',
+        'format',
+        `--cluster-id=${clusterId}`,
+        `--config=${propertiesFile}`,
+      ],
+      { cwd: directory },
+    );
   } catch (cause) {
     throw new ServersError(
       'START_FAILED',
@@ -121,7 +131,7 @@ async function format(java: string, jars: string, properties: string, data: stri
   }
 }
 
-function serverProperties(data: string, port: number, controllerPort: number): string {
+function serverProperties(port: number, controllerPort: number): string {
   const properties = {
     'process.roles': 'broker,controller',
     'node.id': 1,
@@ -131,12 +141,17 @@ function serverProperties(data: string, port: number, controllerPort: number): s
     'controller.listener.names': 'CONTROLLER',
     // The static kind of quorum: the other keeps its addresses with the data, and ours change.
     'controller.quorum.voters': `1@127.0.0.1:${controllerPort}`,
-    'log.dirs': data,
+    'log.dirs': 'data',
 
     // A typo in a topic's name should be an error, not a topic.
     'auto.create.topics.enable': false,
     // Groups start at once instead of waiting 3 s for more members.
     'group.initial.rebalance.delay.ms': 0,
+
+    // After a SIGKILL the broker may not register again before its former session is over: with the
+    // default of 9 s a restart takes 12 s.
+    'broker.session.timeout.ms': 4000,
+    'broker.heartbeat.interval.ms': 1000,
 
     'offsets.topic.replication.factor': 1,
     'offsets.topic.num.partitions': 4,

@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   cpSync,
@@ -17,7 +16,6 @@ import { ServersError } from './errors.ts';
 
 /** Whom Postgres runs as: it refuses to be root. */
 export interface PostgresUser {
-  name: string;
   uid: number;
   gid: number;
 }
@@ -27,11 +25,11 @@ export function postgresUser(): PostgresUser | undefined {
   if (process.getuid?.() !== 0) {
     return undefined;
   }
+  const users = readFileSync('/etc/passwd', 'utf8');
   for (const name of ['postgres', 'nobody']) {
-    try {
-      return { name, uid: idOf('-u', name), gid: idOf('-g', name) };
-    } catch {
-      // No such user.
+    const [, uid, gid] = new RegExp(`^${name}:[^:]*:(\\d+):(\\d+):`, 'm').exec(users) ?? [];
+    if (uid !== undefined && gid !== undefined) {
+      return { uid: Number(uid), gid: Number(gid) };
     }
   }
   throw new ServersError(
@@ -40,18 +38,16 @@ export function postgresUser(): PostgresUser | undefined {
   );
 }
 
-function idOf(option: '-u' | '-g', name: string): number {
-  return Number(execFileSync('id', [option, name], { stdio: ['ignore', 'pipe', 'ignore'] }));
-}
-
 /**
  * The folder with bin/postgres and bin/initdb: that of the npm package of this platform, or a copy
  * where the user can't reach it (a checkout below /root).
  *
  * @throws ServersError POSTGRES_MISSING
  */
-export function postgresBinaries(user: PostgresUser | undefined): string {
-  const native = installedBinaries();
+export function postgresBinaries(
+  user: PostgresUser | undefined,
+  native = installedBinaries(),
+): string {
   linkLibraries(native);
   return user === undefined || isReachable(native) ? native : reachableCopy(native);
 }

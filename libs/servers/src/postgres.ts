@@ -94,7 +94,7 @@ export async function startPostgres(options: PostgresOptions): Promise<LocalPost
           ],
           cwd: data,
           env: environment(),
-          user: user && { uid: user.uid, gid: user.gid },
+          user,
           stopSignal,
           isReady: async () => (await postgresFault(url('postgres'))) === undefined,
         },
@@ -106,7 +106,7 @@ export async function startPostgres(options: PostgresOptions): Promise<LocalPost
       onProgress(`Postgres is ready at 127.0.0.1:${port}`);
       return Object.assign(server, { url: url('anabranch') });
     };
-    return await (options.port === undefined ? onFreePort(directory, start) : start(options.port));
+    return await onFreePort(directory, options.port, start);
   } catch (error) {
     lock.release();
     throw error;
@@ -181,7 +181,7 @@ async function initialise(
       {
         cwd: unfinished,
         env: environment(),
-        ...(user && { uid: user.uid, gid: user.gid }),
+        ...user,
         stdio: [password, 'ignore', 'pipe'],
       },
     );

@@ -81,8 +81,8 @@ function parseAddress(address: string, brokers: string): { hostname: string; por
 async function checkDatabase(url: string): Promise<{ url: string; stop(): Promise<void> }> {
   const fault = await postgresFault(url);
   if (fault !== undefined) {
-    // Without the password.
-    const shown = url.replace(/:[^:@/]*@/, ':***@');
+    // Without user and password.
+    const shown = url.replace(/\/\/.*@/, '//');
     throw new ServersError(
       'UNREACHABLE',
       `The Postgres at ${shown}, which DATABASE_URL names, can't be used: ${fault}. Mend that, or unset DATABASE_URL to use a local one.`,

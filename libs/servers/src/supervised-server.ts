@@ -51,7 +51,7 @@ signal=$1; seconds=$2; shift 2
 ( {
   read -r line <&3 && exit
   kill -$signal $$; kill -CONT $$
-  while [ $seconds -gt 0 ] && kill -0 $$; do sleep 1; seconds=$((seconds - 1)); done
+  while [ $seconds -gt 0 ] && kill -0 $$; do command -p sleep 1; seconds=$((seconds - 1)); done
   kill -KILL $$
 } >/dev/null 2>&1 & )
 exec "$@" 3<&-
@@ -130,7 +130,12 @@ export class SupervisedServer {
     this.#child = child;
     this.#ending = false;
     let failure: unknown;
-    child.on('error', (error) => (failure = error));
+    child.on('error', (error) => {
+      failure = error;
+      if (child.pid === undefined) {
+        this.#child = undefined;
+      }
+    });
     let ready = false;
     const lifeline = child.stdio[3] as Writable & { unref(): void };
     // The watchdog may be gone already.
@@ -152,7 +157,7 @@ export class SupervisedServer {
 
     const deadline = Date.now() + startSeconds * 1000;
     while (!(await this.#command.isReady())) {
-      if (failure !== undefined || this.#child === undefined) {
+      if (this.#child === undefined) {
         throw this.#error('START_FAILED', `${name} could not be started`, failure);
       }
       if (Date.now() > deadline) {
@@ -194,15 +199,21 @@ export class SupervisedServer {
     await this.start();
   }
 
-  /** The last lines that the server wrote since its latest start. */
+  /** The last lines that the server wrote since its latest start, without Java's stack frames. */
   logTail(lines = 12): string {
     const log = openSync(this.logFile, 'r');
     try {
       const { size } = fstatSync(log);
-      const from = Math.max(this.#logStart, size - 8192);
+      const from = Math.max(this.#logStart, size - 65_536);
       const bytes = Buffer.alloc(Math.max(size - from, 0));
       readSync(log, bytes, 0, bytes.length, from);
-      return bytes.toString('utf8').trimEnd().split('\n').slice(-lines).join('\n');
+      return bytes
+        .toString('utf8')
+        .trimEnd()
+        .split('\n')
+        .filter((line) => !/^\t(at |\.\.\. )/.test(line))
+        .slice(-lines)
+        .join('\n');
     } finally {
       closeSync(log);
     }

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { TestProject } from 'vitest/node';
@@ -18,6 +18,9 @@ interface SharedServers {
   servers: Promise<Servers>;
   directory: string;
 }
+
+const prefix = 'anabranch-test-';
+const dayMs = 86_400_000;
 
 // Vitest loads this module anew for every project that names it, all in one process.
 const slot = Symbol.for('anabranch.test-servers');
@@ -50,7 +53,8 @@ export default async function provideServers(project: TestProject): Promise<() =
 }
 
 function start(): SharedServers {
-  const directory = mkdtempSync(path.join(tmpdir(), 'anabranch-test-'));
+  removeAbandoned();
+  const directory = mkdtempSync(path.join(tmpdir(), prefix));
   const servers = startServers({
     directory,
     brokers: process.env['KAFKA_BROKERS'],
@@ -62,4 +66,18 @@ function start(): SharedServers {
     },
   });
   return { users: 0, servers, directory };
+}
+
+/** What runs that were killed have left: some 100 MB each. */
+function removeAbandoned(): void {
+  for (const name of readdirSync(tmpdir())) {
+    const directory = path.join(tmpdir(), name);
+    try {
+      if (name.startsWith(prefix) && Date.now() - statSync(directory).mtimeMs > dayMs) {
+        rmSync(directory, { recursive: true, force: true });
+      }
+    } catch {
+      // Another user's, or another run has just removed it.
+    }
+  }
 }

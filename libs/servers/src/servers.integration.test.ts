@@ -1,0 +1,317 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import pg from 'pg';
+import { afterEach, beforeEach, describe, expect, inject, it, onTestFinished, vi } from 'vitest';
+import type { ServersError } from './errors.ts';
+import { startKafka } from './kafka.ts';
+import { answersAsKafka } from './kafka-probe.ts';
+import { startPostgres } from './postgres.ts';
+import { childrenOf, identify, isRunning, type ProcessIdentity } from './process-identity.ts';
+import { startServers } from './servers.ts';
+
+let directory: string;
+
+beforeEach(() => {
+  // Of mode 0700: as root, Postgres runs as a user who can't get there by the path. And with all
+  // that a properties file, a list of directories or a shell could stumble over.
+  directory = path.join(mkdtempSync(path.join(tmpdir(), 'anabranch-servers-')), "a 'b', ü=1");
+  mkdirSync(directory);
+});
+
+afterEach(() => {
+  rmSync(path.dirname(directory), { recursive: true });
+});
+
+async function query<Row extends pg.QueryResultRow>(url: string, sql: string): Promise<Row[]> {
+  const client = new pg.Client({ connectionString: url });
+  client.on('error', () => {});
+  await client.connect();
+  try {
+    return (await client.query<Row>(sql)).rows;
+  } finally {
+    await client.end();
+  }
+}
+
+function answers({ brokers }: { brokers: string }): Promise<boolean> {
+  const [host = '', port] = brokers.split(':');
+  return answersAsKafka(host, Number(port));
+}
+
+function clusterId(): string | undefined {
+  const file = path.join(directory, 'kafka', 'data', 'meta.properties');
+  return /^cluster\.id=.+$/m.exec(readFileSync(file, 'utf8'))?.[0];
+}
+
+/** What runs in the directory, as the servers' own notes tell. */
+function runningServers(): ProcessIdentity[] {
+  return ['kafka', 'postgres'].map((server) => {
+    const note = readFileSync(path.join(directory, server, 'server.pid'), 'utf8');
+    return JSON.parse(note) as ProcessIdentity;
+  });
+}
+
+/** It is of the server's process group, in which there is nobody else: Postgres' children leave it. */
+function watchdogOf(server: ProcessIdentity): ProcessIdentity {
+  const others = readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name) && name !== String(server.pid))
+    .filter((name) => {
+      const stat = readIfPresent(`/proc/${name}/stat`);
+      return stat.slice(stat.lastIndexOf(')')).split(' ')[3] === String(server.pid);
+    });
+  const watchdog = identify(Number(others[0]));
+  if (others.length !== 1 || watchdog === undefined) {
+    throw new Error(`The server has ${others.length} watchdogs`);
+  }
+  return watchdog;
+}
+
+function readIfPresent(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+it(
+  'keeps data and ports through a stop, and starts over when asked to',
+  { timeout: 30_000 },
+  async () => {
+    const first = await startServers({ directory });
+    await query(first.databaseUrl, 'CREATE TABLE kept AS SELECT 7 AS seven');
+    const cluster = clusterId();
+    const processes = runningServers();
+    await first.stop();
+    expect(processes.filter(isRunning)).toEqual([]);
+
+    const second = await startServers({ directory });
+    expect(second).toMatchObject({ brokers: first.brokers, databaseUrl: first.databaseUrl });
+    expect(await answers(second)).toBe(true);
+    expect(await query(second.databaseUrl, 'SELECT seven FROM kept')).toEqual([{ seven: 7 }]);
+    expect(clusterId()).toBe(cluster);
+    await second.stop();
+
+    const third = await startServers({ directory, fresh: true });
+    onTestFinished(() => third.stop());
+    await expect(query(third.databaseUrl, 'SELECT seven FROM kept')).rejects.toThrow('exist');
+    expect(clusterId()).not.toBe(cluster);
+  },
+);
+
+describe('a process that runs servers', () => {
+  const script = `
+    import { startServers } from ${JSON.stringify(new URL('servers.ts', import.meta.url).href)};
+    const servers = await startServers({ directory: process.argv[1] });
+    console.log(JSON.stringify(servers));
+    process.stdin.resume().on('data', (line) => {
+      if (String(line) === 'return\\n') process.stdin.destroy();
+      if (String(line) === 'exit\\n') process.exit(0);
+      if (String(line) === 'throw\\n') throw new Error('as told');
+    });
+  `;
+  let parent: ChildProcess;
+  let servers: { brokers: string; databaseUrl: string };
+
+  beforeEach(async () => {
+    parent = spawn(process.execPath, ['--input-type=module', '--eval', script, directory], {
+      stdio: ['pipe', 'pipe', 'ignore'],
+    });
+    const [line] = (await once(createInterface(parent.stdout!), 'line')) as [string];
+    servers = JSON.parse(line) as typeof servers;
+  }, 30_000);
+
+  it.each([
+    ['SIGKILL', () => parent.kill('SIGKILL')],
+    ['SIGTERM', () => parent.kill('SIGTERM')],
+    ['an exception', () => parent.stdin!.write('throw\n')],
+    ['process.exit', () => parent.stdin!.write('exit\n')],
+    ['having nothing left to do', () => parent.stdin!.write('return\n')],
+  ])('leaves none behind when it ends by %s', { timeout: 30_000 }, async (_, end) => {
+    const processes = runningServers();
+    expect(processes.filter(isRunning)).toHaveLength(2);
+    // Watched by processes that must go as well.
+    const watchdogs = processes.map(watchdogOf);
+    end();
+    await vi.waitUntil(() => [...processes, ...watchdogs].filter(isRunning).length === 0, 20_000);
+    // By a clean stop: Postgres removes this file at the end of one.
+    expect(() => readFileSync(path.join(directory, 'postgres', 'data', 'postmaster.pid'))).toThrow(
+      'ENOENT',
+    );
+  });
+
+  it('has its directory for itself, until it is killed', { timeout: 30_000 }, async () => {
+    await query(servers.databaseUrl, 'CREATE TABLE kept AS SELECT 7 AS seven');
+    await expect(startServers({ directory })).rejects.toMatchObject({
+      code: 'DIRECTORY_IN_USE',
+      message: expect.stringContaining(`pid ${parent.pid}:`) as string,
+    });
+
+    // With the watchdogs out of the way the servers are there for sure when the next ones start.
+    const processes = runningServers();
+    for (const { pid } of processes.map(watchdogOf)) {
+      process.kill(pid, 'SIGSTOP');
+      onTestFinished(() => void process.kill(pid, 'SIGKILL'));
+    }
+    const exited = once(parent, 'exit');
+    parent.kill('SIGKILL');
+    await exited;
+    const next = await startServers({ directory });
+    onTestFinished(() => next.stop());
+    expect(processes.filter(isRunning)).toEqual([]);
+    expect(await query(next.databaseUrl, 'SELECT seven FROM kept')).toEqual([{ seven: 7 }]);
+    expect(await answers(next)).toBe(true);
+  });
+});
+
+describe('faults', () => {
+  const isFrozen = (pid: number): boolean => readIfPresent(`/proc/${pid}/stat`).includes(') T ');
+
+  it('brings Postgres back on its port with what was committed', async () => {
+    const ends: ServersError[] = [];
+    const postgres = await startPostgres({ directory, onEnd: (error) => ends.push(error) });
+    onTestFinished(() => postgres.stop());
+    await query(postgres.url, 'CREATE TABLE kept AS SELECT 7 AS seven');
+    const { pid } = postgres;
+    const children = childrenOf(pid!).map((child) => identify(child)!);
+    expect(children.length).toBeGreaterThan(0);
+    await postgres.kill();
+    await vi.waitUntil(() => !children.some(isRunning));
+    await postgres.restart();
+    expect(postgres.pid).not.toBe(pid);
+    expect(await query(postgres.url, 'SELECT seven FROM kept')).toEqual([{ seven: 7 }]);
+    expect(ends).toEqual([]);
+  });
+
+  it('freezes Postgres with its sessions, and lets them go on', async () => {
+    const postgres = await startPostgres({ directory });
+    onTestFinished(() => postgres.stop());
+    const client = new pg.Client({ connectionString: postgres.url });
+    await client.connect();
+    onTestFinished(() => client.end());
+    postgres.pause();
+    const processes = [postgres.pid!, ...childrenOf(postgres.pid!)];
+    await vi.waitUntil(() => processes.every(isFrozen));
+    const answer = client.query('SELECT 7 AS seven');
+    postgres.resume();
+    expect((await answer).rows).toEqual([{ seven: 7 }]);
+  });
+
+  it('stops a server that is frozen', async () => {
+    const postgres = await startPostgres({ directory });
+    postgres.pause();
+    await postgres.stop();
+    expect(postgres.pid).toBeUndefined();
+    expect(postgres.logTail()).toContain('database system is shut down');
+  });
+
+  it(
+    'brings Kafka back on its port, and tells of an end that nobody asked for',
+    { timeout: 60_000 },
+    async () => {
+      const { promise: told, resolve: onEnd } = Promise.withResolvers<ServersError>();
+      const kafka = await startKafka({ directory: path.join(directory, 'kafka'), onEnd });
+      onTestFinished(() => kafka.stop());
+      const cluster = clusterId();
+      process.kill(kafka.pid!, 'SIGKILL');
+      expect(await told).toMatchObject({ code: 'SERVER_ENDED' });
+      expect(kafka.pid).toBeUndefined();
+      expect(await answers(kafka)).toBe(false);
+      await kafka.restart();
+      expect(await answers(kafka)).toBe(true);
+      expect(clusterId()).toBe(cluster);
+    },
+  );
+
+  it('says what the server said when it does not start', async () => {
+    const start = startPostgres({ directory, settings: { shared_buffers: 'plenty' } });
+    await expect(start).rejects.toMatchObject({
+      code: 'START_FAILED',
+      message: expect.stringMatching(
+        /invalid value for parameter "shared_buffers": "plenty"/,
+      ) as string,
+    });
+    // And its directory is free again.
+    const postgres = await startPostgres({ directory });
+    await postgres.stop();
+  });
+
+  it('does not touch data of another version of Postgres', async () => {
+    const postgres = await startPostgres({ directory });
+    await postgres.stop();
+    writeFileSync(path.join(directory, 'data', 'PG_VERSION'), '17\n');
+    await expect(startPostgres({ directory })).rejects.toMatchObject({ code: 'DATA_VERSION' });
+  });
+
+  it('starts though the pid in a file that a crash left is now that of somebody else', async () => {
+    const postgres = await startPostgres({ directory });
+    await postgres.kill();
+    await postgres.stop();
+    const file = path.join(directory, 'data', 'postmaster.pid');
+    const lines = readFileSync(file, 'utf8').split('\n');
+    const somebody = spawn('sleep', ['60']);
+    onTestFinished(() => void somebody.kill());
+    writeFileSync(file, [somebody.pid, ...lines.slice(1)].join('\n'));
+    const again = await startPostgres({ directory });
+    await again.stop();
+  });
+});
+
+describe("the user's own servers", () => {
+  const brokers = inject('kafkaBrokers');
+  const databaseUrl = inject('databaseUrl');
+
+  it('are used as they are, and left running', async () => {
+    const servers = await startServers({ directory, brokers, databaseUrl });
+    expect(servers).toMatchObject({ brokers, databaseUrl });
+    expect(readdirSync(directory)).toEqual([]);
+    await servers.stop();
+    expect(await answers(servers)).toBe(true);
+    expect(await query(databaseUrl, 'SELECT 1 AS one')).toEqual([{ one: 1 }]);
+  });
+
+  it('are enough when one of several brokers answers', async () => {
+    const some = `127.0.0.1:1,${brokers}`;
+    const servers = await startServers({ directory, brokers: some, databaseUrl });
+    expect(servers.brokers).toBe(some);
+  });
+
+  it.each([
+    ['nothing listens', '127.0.0.1:1'],
+    ['something else listens', new URL(databaseUrl).host],
+    ['the host is unknown', 'kafka.invalid:9092'],
+    ['there is no port', 'localhost'],
+  ])('are refused by name when %s', async (_, wrong) => {
+    await expect(startServers({ directory, databaseUrl, brokers: wrong })).rejects.toMatchObject({
+      code: 'UNREACHABLE',
+      message: expect.stringMatching(
+        new RegExp(`KAFKA_BROKERS.*${wrong}|${wrong}.*KAFKA_BROKERS`),
+      ) as string,
+    });
+  });
+
+  it.each([
+    ['the password is wrong', (url: URL) => (url.password = 'opensesame'), 'authentication failed'],
+    [
+      'the database is missing',
+      (url: URL) => (url.pathname = '/nowhere'),
+      '"nowhere" does not exist',
+    ],
+    ['nothing listens', (url: URL) => (url.port = '1'), 'ECONNREFUSED'],
+  ])('are refused, without showing the password, when %s', async (_, change, reason) => {
+    const url = new URL(databaseUrl);
+    change(url);
+    const error: unknown = await startServers({ directory, brokers, databaseUrl: url.href }).catch(
+      (thrown: unknown) => thrown,
+    );
+    expect(error).toMatchObject({ code: 'UNREACHABLE' });
+    const { message } = error as ServersError;
+    expect(message).toContain(reason);
+    expect(message).toContain('DATABASE_URL');
+    expect(message).not.toContain(url.password);
+  });
+});
