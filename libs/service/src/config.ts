@@ -20,7 +20,7 @@ export function readConfig<C>(schema: SettingsOf<C>, env: Environment): C {
   const faults: string[] = [];
   const values: Record<string, string> = {};
   const faulty = new Set<PropertyKey>();
-  for (const name of Object.keys(schema.shape)) {
+  for (const [name, setting] of Object.entries(schema.shape)) {
     const value = env[name] || undefined;
     const file = env[`${name}_FILE`] || undefined;
     if (value !== undefined && file !== undefined) {
@@ -30,14 +30,13 @@ export function readConfig<C>(schema: SettingsOf<C>, env: Environment): C {
       values[name] = value;
     } else if (file !== undefined) {
       try {
-        const content = readFileSync(file, 'utf8').replace(/\r?\n$/, '');
-        if (content === '') {
-          throw new Error('it is empty');
-        }
-        values[name] = content;
+        values[name] = readSetting(file);
       } catch (error) {
-        const reason = error instanceof Error ? error.message : String(error);
-        faults.push(`${name}_FILE must name a file that can be read, is ${quote(file)}: ${reason}`);
+        const must = `${name}_FILE must name a file that can be read and isn't empty`;
+        const reason = (error as NodeJS.ErrnoException).code ?? 'empty';
+        // Someone may have put the secret itself where its path should be.
+        const shown = isSecret(setting) ? '' : `, is ${quote(file)}`;
+        faults.push(`${must}${shown}: ${reason}`);
         faulty.add(name);
       }
     }
@@ -58,6 +57,14 @@ export function readConfig<C>(schema: SettingsOf<C>, env: Environment): C {
     throw new ConfigError([...new Set(faults)]);
   }
   return result.data;
+}
+
+function readSetting(file: string): string {
+  const content = readFileSync(file, 'utf8').replace(/\r?\n$/, '');
+  if (content === '') {
+    throw new Error('empty');
+  }
+  return content;
 }
 
 /** The settings as a log may show them: secrets masked, those without a value left out. */

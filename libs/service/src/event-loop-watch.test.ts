@@ -28,6 +28,8 @@ test('a stall shows while it lasts and for a while after, then no more', () => {
   expect(watch.stalledMilliseconds()).toBe(20_000);
   pass(2_000);
   expect(watch.stalledMilliseconds()).toBe(0);
+  now += 5_500;
+  expect(watch.stalledMilliseconds()).toBe(5_000);
 });
 
 test('of several stalls the longest shows', () => {

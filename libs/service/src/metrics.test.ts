@@ -86,6 +86,7 @@ describe('a scrape', () => {
     const after = await metrics.page.text();
     const cpu = 'anabranch_cpu_seconds_total{mode="user"}';
     expect(valueOf(after, cpu) - valueOf(before, cpu)).toBeGreaterThanOrEqual(0.049);
+    expect(valueOf(after, cpu)).toBeLessThanOrEqual(process.cpuUsage().user / 1e6);
     expect(valueOf(after, 'anabranch_event_loop_utilization')).toBeGreaterThan(0);
     expect(
       valueOf(after, 'anabranch_event_loop_delay_seconds{quantile="1"}'),

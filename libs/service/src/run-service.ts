@@ -42,14 +42,13 @@ export async function runService<C extends CommonConfig>(
   };
   process.on('SIGTERM', onSignal);
   process.on('SIGINT', onSignal);
-  for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
-    process.on(event, (error: unknown) => {
-      // What is in memory can't be trusted any more; what is in Kafka and Postgres can.
-      log.fatal(messageOf(error), { error, event, exitCode: exitCodes.internal });
-      log.flush();
-      process.exit(exitCodes.internal);
-    });
-  }
+  // Node raises rejections that nobody handles as exceptions, too.
+  process.on('uncaughtException', (error: unknown, origin) => {
+    // What is in memory can't be trusted any more; what is in Kafka and Postgres can.
+    log.fatal(messageOf(error), { error, origin, exitCode: exitCodes.internal });
+    log.flush();
+    process.exit(exitCodes.internal);
+  });
   // Whoever read the log is gone; that is no reason to lose a transaction.
   process.stdout.on('error', () => undefined);
 

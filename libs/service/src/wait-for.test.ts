@@ -4,18 +4,19 @@ import { Log } from './log.ts';
 import { waitFor } from './wait-for.ts';
 
 const lines: Record<string, unknown>[] = [];
-const log = new Log({
-  service: 's',
-  instance: 'i',
-  write: (line) => {
-    lines.push(JSON.parse(line) as Record<string, unknown>);
-  },
-});
+let log: Log;
 const isRefusal = (error: unknown) => (error as Error).message === 'refused';
 const never = new AbortController().signal;
 
 beforeEach(() => {
   lines.length = 0;
+  log = new Log({
+    service: 's',
+    instance: 'i',
+    write: (line) => {
+      lines.push(JSON.parse(line) as Record<string, unknown>);
+    },
+  });
   vi.useFakeTimers();
 });
 afterEach(() => {
