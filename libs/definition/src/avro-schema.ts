@@ -3,7 +3,7 @@ import { defaultSql } from './avro-default.ts';
 import type { Problem } from './errors.ts';
 import { type Located, readLocated } from './located.ts';
 import type { Field, FieldType } from './model.ts';
-import { quote, SourceText } from './source-text.ts';
+import { describe, quote, SourceText } from './source-text.ts';
 import { didYouMean } from './suggestion.ts';
 
 /** Longer than any schema that a person or generator writes for a flat record. */
@@ -75,10 +75,41 @@ export function readAvroSchema(file: string, text: string, problems: Problem[]):
 }
 
 function jsonProblem(source: SourceText, error: SyntaxError): Problem {
-  const [, position] = /position (\d+)/.exec(error.message) ?? [];
-  const at = position === undefined ? source.text.length : Number(position);
-  const message = error.message.replace(/ in JSON at position.*| \(line.*/s, '');
+  const at = jsonErrorOffset(source.text, error);
+  const message = error.message.replace(/ in JSON at position.*|, (\.\.\.)?".*/s, '');
   return source.problem([at, at + 1], `not JSON: ${message}`);
+}
+
+/** V8 tells the position of most errors, but of an unexpected token it shows only its surroundings. */
+function jsonErrorOffset(text: string, error: SyntaxError): number {
+  const [, position] = /at position (\d+)/.exec(error.message) ?? [];
+  if (position !== undefined) {
+    return Number(position);
+  }
+  if (!error.message.startsWith('Unexpected token')) {
+    return text.length;
+  }
+  // The shortest beginning of the text that has the error ends with the token.
+  let good = 0;
+  let bad = text.length;
+  while (bad - good > 1) {
+    const middle = Math.floor((good + bad) / 2);
+    if (hasUnexpectedToken(text.slice(0, middle))) {
+      bad = middle;
+    } else {
+      good = middle;
+    }
+  }
+  return good;
+}
+
+function hasUnexpectedToken(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return false;
+  } catch (error) {
+    return (error as Error).message.startsWith('Unexpected token');
+  }
 }
 
 class SchemaReader {
@@ -167,7 +198,7 @@ class SchemaReader {
     if (misplaced) {
       return {
         problem: '"logicalType" stands beside "type", where Avro ignores it',
-        hint: `write "type": { "type": "${String(type.value)}", "logicalType": "${String(misplaced.value)}" }`,
+        hint: `write "type": { "type": ${JSON.stringify(type.value)}, "logicalType": ${JSON.stringify(misplaced.value)} }`,
         at: misplaced,
       };
     }
@@ -232,8 +263,8 @@ class SchemaReader {
     if (logical) {
       return this.#resolveLogical(type, inner, logical);
     }
-    if (Array.isArray(inner.value)) {
-      return { problem: 'a union in an object', hint: 'write the union itself', at: inner };
+    if (typeof inner.value !== 'string') {
+      return { problem: 'a type within a type', hint: 'write the inner one alone', at: inner };
     }
     if (inner.value === 'enum') {
       return this.#resolveEnum(type);
@@ -279,7 +310,7 @@ class SchemaReader {
   }
 
   #resolveLogical(type: Located, inner: Located, logical: Located): Resolved | Failure {
-    const name = String(logical.value);
+    const name = typeof logical.value === 'string' ? logical.value : describe(logical.value);
     const bases = Object.hasOwn(logicalTypes, name) ? logicalTypes[name] : undefined;
     if (!bases) {
       const known = Object.keys(logicalTypes);
@@ -289,8 +320,8 @@ class SchemaReader {
         at: logical,
       };
     }
-    if (!bases.includes(String(inner.value))) {
-      const problem = `the logical type ${name} belongs to ${bases.join(' or ')}, not ${quote(String(inner.value))}`;
+    if (typeof inner.value !== 'string' || !bases.includes(inner.value)) {
+      const problem = `the logical type ${name} belongs to ${bases.join(' or ')}, not ${describe(inner.value)}`;
       return { problem, at: inner };
     }
     if (inner.value === 'fixed') {

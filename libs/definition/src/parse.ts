@@ -31,11 +31,19 @@ export function parseDefinition({ file, text, readSchema }: DefinitionText): Def
   const source = new SourceText(file, text.replace(/^\ufeff/, ''));
   const problems: Problem[] = [];
   const root = readLocated(source, problems);
-  const definition = root && read(root, source, problems, readSchema);
+  // What can't be read is wrong also as a value: that it says only once.
+  const unreadable = new Set(problems.map(placeOf));
+  const found: Problem[] = [];
+  const definition = root && read(root, source, found, readSchema);
+  problems.push(...found.filter((problem) => !unreadable.has(placeOf(problem))));
   if (!definition || problems.length > 0) {
     throw new DefinitionError(problems);
   }
   return definition;
+}
+
+function placeOf({ file, line, column }: Problem): string {
+  return `${file}:${String(line)}:${String(column)}`;
 }
 
 function read(

@@ -3,7 +3,7 @@ import type { Problem } from './errors.ts';
 import { type Located, locate } from './located.ts';
 import { durationMeant, durationPattern, sizeMeant, sizePattern } from './quantity.ts';
 import { identifierPattern } from './shape.ts';
-import { quote, type SourceText } from './source-text.ts';
+import { describe, quote, type SourceText } from './source-text.ts';
 import { didYouMean } from './suggestion.ts';
 
 type Issue = z.core.$ZodIssue;
@@ -88,7 +88,8 @@ class Reporter {
     const scalar = typeof here.value === 'number' || typeof here.value === 'boolean';
     const found = describe(here.value);
     if (expected === 'text' && scalar) {
-      return this.#source.problem(span, `expected text, found ${found}`, 'put it in quotes');
+      const hint = examplesAt(this.#shape, path) ?? 'put it in quotes';
+      return this.#source.problem(span, `expected text, found ${found}`, hint);
     }
     const text = this.#source.text.slice(...here.span);
     const hint =
@@ -156,6 +157,20 @@ function expectedOfUnion(branches: readonly (readonly Issue[])[]): string {
 
 /** The keys that the shape has at a path. */
 function keysAt(shape: z.ZodType, path: readonly PropertyKey[]): string[] {
+  const here = shapeAt(shape, path);
+  return here instanceof z.ZodObject ? Object.keys(here.shape) : [];
+}
+
+/** How to write a quantity, if one is wanted at a path. */
+function examplesAt(shape: z.ZodType, path: readonly PropertyKey[]): string | undefined {
+  const here = shapeAt(shape, path);
+  const meta = here instanceof z.ZodType ? here.meta() : undefined;
+  return meta?.title === 'duration' || meta?.title === 'size'
+    ? `a ${meta.title} has a unit: ${(meta['examples'] as string[]).join(', ')}`
+    : undefined;
+}
+
+function shapeAt(shape: z.ZodType, path: readonly PropertyKey[]): z.core.$ZodType {
   let here: z.core.$ZodType = shape;
   for (const step of path) {
     here = unwrap(here);
@@ -167,22 +182,11 @@ function keysAt(shape: z.ZodType, path: readonly PropertyKey[]): string[] {
       here = here.element;
     }
   }
-  here = unwrap(here);
-  return here instanceof z.ZodObject ? Object.keys(here.shape) : [];
+  return unwrap(here);
 }
 
 function unwrap(shape: z.core.$ZodType): z.core.$ZodType {
   return shape instanceof z.ZodOptional ? unwrap(shape.unwrap()) : shape;
-}
-
-export function describe(value: unknown): string {
-  if (value === null || value === undefined) {
-    return 'nothing';
-  }
-  if (typeof value === 'object') {
-    return Array.isArray(value) ? 'a list' : 'a map';
-  }
-  return typeof value === 'string' ? quote(value) : `the ${typeof value} ${JSON.stringify(value)}`;
 }
 
 /** Why a text can't be a name, and what to write instead. */

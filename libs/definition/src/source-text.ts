@@ -46,3 +46,14 @@ export class SourceText {
 export function quote(text: string): string {
   return `"${text.length > quotedLength ? `${text.slice(0, quotedLength)}…` : text}"`;
 }
+
+/** A value of a file, as a message calls it. */
+export function describe(value: unknown): string {
+  if (value === null || value === undefined) {
+    return 'nothing';
+  }
+  if (typeof value === 'object') {
+    return Array.isArray(value) ? 'a list' : 'a map';
+  }
+  return typeof value === 'string' ? quote(value) : `the ${typeof value} ${JSON.stringify(value)}`;
+}

@@ -1,18 +1,15 @@
-/** Words that people use for something that has another name here. */
-const synonyms: Readonly<Record<string, string>> = {
-  average: 'avg',
-  mean: 'avg',
-  minimum: 'min',
-  maximum: 'max',
-  total: 'sum',
-  filter: 'where',
-  select: 'columns',
-  fields: 'columns',
-  groupby: 'group_by',
-  timestamp: 'event_time',
-  lateness: 'disorder',
-  rules: 'split',
-};
+/** For names here, the words that people know from elsewhere, without separators. */
+const synonyms: ReadonlyMap<string, readonly string[]> = new Map([
+  ['avg', ['average', 'mean']],
+  ['min', ['minimum', 'lowest']],
+  ['max', ['maximum', 'highest']],
+  ['sum', ['total']],
+  ['where', ['filter']],
+  ['columns', ['select', 'fields']],
+  ['event_time', ['timestamp']],
+  ['disorder', ['lateness']],
+  ['split', ['rules']],
+]);
 
 /** `did you mean "…"?` for the known name that is nearest to a mistyped one, if one is near. */
 export function didYouMean(name: string, known: Iterable<string>): string | undefined {
@@ -25,16 +22,18 @@ function nearest(name: string, known: Iterable<string>): string | undefined {
   if (wanted.length > 64) {
     return undefined;
   }
-  const synonym = Object.hasOwn(synonyms, wanted) ? synonyms[wanted] : undefined;
   let best: string | undefined;
   let bestDistance = Math.max(1, Math.floor(wanted.length / 3)) + 1;
   for (const candidate of known) {
-    const there = plain(candidate);
-    const distance = candidate === synonym ? 0.5 : editDistance(wanted, there);
-    // Of two names that share no letter, none is a typing error of the other.
-    if (distance < bestDistance && distance < Math.max(wanted.length, there.length)) {
-      best = candidate;
-      bestDistance = distance;
+    const others = synonyms.get(candidate) ?? [];
+    for (const there of [plain(candidate), ...others]) {
+      // A mistyped synonym must be nearer: "median" isn't meant as "mean".
+      const distance = editDistance(wanted, there) + (others.includes(there) ? 1 : 0);
+      // Of two names that share no letter, none is a typing error of the other.
+      if (distance < bestDistance && distance < Math.max(wanted.length, there.length)) {
+        best = candidate;
+        bestDistance = distance;
+      }
     }
   }
   return best;
