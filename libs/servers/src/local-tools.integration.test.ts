@@ -48,5 +48,7 @@ it.each(['1.8.0_412', '11.0.2'])('does not take Java %s for a Java 17', async (v
 it.each(['17.0.15', '21', '25-ea'])('takes Java %s of JAVA_HOME', async (version) => {
   makeJava(version);
   vi.stubEnv('JAVA_HOME', directory);
-  await expect(findJava()).resolves.toBe(path.join(directory, 'bin', 'java'));
+  await expect(findJava()).resolves.toMatchObject({
+    program: path.join(directory, 'bin', 'java'),
+  });
 });

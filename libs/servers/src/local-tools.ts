@@ -7,20 +7,28 @@ import { ServersError } from './errors.ts';
 const run = promisify(execFile);
 const oldestJava = 17;
 
+export interface Java {
+  /** What to run. */
+  program: string;
+  /** What it says of itself: another text is another Java. */
+  build: string;
+}
+
 /**
- * @returns the java to run: that of JAVA_HOME if it is set, else the one on the PATH
+ * The Java of JAVA_HOME if that is set, else the one on the PATH.
+ *
  * @throws ServersError JAVA_MISSING
  */
-export async function findJava(): Promise<string> {
+export async function findJava(): Promise<Java> {
   const home = process.env['JAVA_HOME'];
-  const java = home ? path.join(home, 'bin', 'java') : 'java';
+  const program = home ? path.resolve(home, 'bin', 'java') : 'java';
   let found: string;
   try {
     // `-version` writes to stderr: openjdk version "17.0.15" 2025-04-15. Java 8 calls itself 1.8.
-    const { stderr } = await run(java, ['-version']);
+    const { stderr } = await run(program, ['-version']);
     const version = / version "(?:1\.)?(\d+)/.exec(stderr)?.[1];
     if (version === undefined || Number(version) >= oldestJava) {
-      return java;
+      return { program, build: `${program}\n${stderr}` };
     }
     found = `it found Java ${version}`;
   } catch {

@@ -11,7 +11,7 @@ import { startKafka } from './kafka.ts';
 import { answersAsKafka } from './kafka-probe.ts';
 import { startPostgres } from './postgres.ts';
 import { childrenOf, identify, isRunning, type ProcessIdentity } from './process-identity.ts';
-import { startServers } from './servers.ts';
+import { type Servers, startServers } from './servers.ts';
 
 let directory: string;
 
@@ -47,12 +47,10 @@ function clusterId(): string | undefined {
   return /^cluster\.id=.+$/m.exec(readFileSync(file, 'utf8'))?.[0];
 }
 
-/** What runs in the directory, as the servers' own notes tell. */
-function runningServers(): ProcessIdentity[] {
-  return ['kafka', 'postgres'].map((server) => {
-    const note = readFileSync(path.join(directory, server, 'server.pid'), 'utf8');
-    return JSON.parse(note) as ProcessIdentity;
-  });
+/** As its own note tells. */
+function runningServer(name: 'kafka' | 'postgres'): ProcessIdentity {
+  const note = readFileSync(path.join(directory, name, 'server.pid'), 'utf8');
+  return JSON.parse(note) as ProcessIdentity;
 }
 
 /** It is of the server's process group, in which there is nobody else: Postgres' children leave it. */
@@ -70,6 +68,10 @@ function watchdogOf(server: ProcessIdentity): ProcessIdentity {
   return watchdog;
 }
 
+function isFrozen(pid: number): boolean {
+  return readIfPresent(`/proc/${pid}/stat`).includes(') T ');
+}
+
 function readIfPresent(file: string): string {
   try {
     return readFileSync(file, 'utf8');
@@ -85,9 +87,9 @@ it(
     const first = await startServers({ directory });
     await query(first.databaseUrl, 'CREATE TABLE kept AS SELECT 7 AS seven');
     const cluster = clusterId();
-    const processes = runningServers();
+    const processes = [runningServer('kafka'), runningServer('postgres')];
     await first.stop();
-    expect(processes.filter(isRunning)).toEqual([]);
+    expect(processes.some(isRunning)).toBe(false);
 
     const second = await startServers({ directory });
     expect(second).toMatchObject({ brokers: first.brokers, databaseUrl: first.databaseUrl });
@@ -106,53 +108,63 @@ it(
 describe('a process that runs servers', () => {
   const script = `
     import { startServers } from ${JSON.stringify(new URL('servers.ts', import.meta.url).href)};
-    const servers = await startServers({ directory: process.argv[1] });
+    const [directory, brokers] = process.argv.slice(1);
+    const servers = await startServers({ directory, brokers });
     console.log(JSON.stringify(servers));
     process.stdin.resume().on('data', (line) => {
-      if (String(line) === 'return\\n') process.stdin.destroy();
-      if (String(line) === 'exit\\n') process.exit(0);
-      if (String(line) === 'throw\\n') throw new Error('as told');
+      if (String(line) === 'return') process.stdin.destroy();
+      if (String(line) === 'exit') process.exit(0);
+      if (String(line) === 'throw') throw new Error('as told');
     });
   `;
-  let parent: ChildProcess;
-  let servers: { brokers: string; databaseUrl: string };
 
-  beforeEach(async () => {
-    parent = spawn(process.execPath, ['--input-type=module', '--eval', script, directory], {
-      stdio: ['pipe', 'pipe', 'ignore'],
-    });
-    const [line] = (await once(createInterface(parent.stdout!), 'line')) as [string];
-    servers = JSON.parse(line) as typeof servers;
-  }, 30_000);
-
-  it.each([
-    ['SIGKILL', () => parent.kill('SIGKILL')],
-    ['SIGTERM', () => parent.kill('SIGTERM')],
-    ['an exception', () => parent.stdin!.write('throw\n')],
-    ['process.exit', () => parent.stdin!.write('exit\n')],
-    ['having nothing left to do', () => parent.stdin!.write('return\n')],
-  ])('leaves none behind when it ends by %s', { timeout: 30_000 }, async (_, end) => {
-    const processes = runningServers();
-    expect(processes.filter(isRunning)).toHaveLength(2);
-    // Watched by processes that must go as well.
-    const watchdogs = processes.map(watchdogOf);
-    end();
-    await vi.waitUntil(() => [...processes, ...watchdogs].filter(isRunning).length === 0, 20_000);
-    // By a clean stop: Postgres removes this file at the end of one.
-    expect(() => readFileSync(path.join(directory, 'postgres', 'data', 'postmaster.pid'))).toThrow(
-      'ENOENT',
+  async function run(brokers = ''): Promise<ChildProcess & { servers: Servers }> {
+    const parent = spawn(
+      process.execPath,
+      ['--input-type=module', '--eval', script, directory, brokers],
+      { stdio: ['pipe', 'pipe', 'inherit'] },
     );
+    onTestFinished(() => void parent.kill('SIGKILL'));
+    const [line] = (await once(createInterface(parent.stdout), 'line')) as [string];
+    return Object.assign(parent, { servers: JSON.parse(line) as Servers });
+  }
+
+  it('leaves none behind when it is killed', { timeout: 30_000 }, async () => {
+    const parent = await run();
+    const processes = [runningServer('kafka'), runningServer('postgres')];
+    expect(processes.every(isRunning)).toBe(true);
+    const watchdogs = processes.map(watchdogOf);
+    parent.kill('SIGKILL');
+    await vi.waitUntil(() => ![...processes, ...watchdogs].some(isRunning), 20_000);
+    // By a clean stop: Postgres removes this file at the end of one.
+    expect(readdirSync(path.join(directory, 'postgres', 'data'))).not.toContain('postmaster.pid');
+  });
+
+  // The rest with Postgres alone: one supervisor runs both.
+  it.each<[string, (parent: ChildProcess) => void]>([
+    ['SIGTERM', (parent) => parent.kill('SIGTERM')],
+    ['Ctrl-C', (parent) => parent.kill('SIGINT')],
+    ['process.exit', (parent) => parent.stdin!.write('exit')],
+    ['having nothing left to do', (parent) => parent.stdin!.write('return')],
+  ])('leaves none behind when it ends by %s', async (_, end) => {
+    const parent = await run(inject('kafkaBrokers'));
+    const server = runningServer('postgres');
+    const watchdog = watchdogOf(server);
+    end(parent);
+    await vi.waitUntil(() => ![server, watchdog].some(isRunning), 20_000);
+    expect(readdirSync(path.join(directory, 'postgres', 'data'))).not.toContain('postmaster.pid');
   });
 
   it('has its directory for itself, until it is killed', { timeout: 30_000 }, async () => {
-    await query(servers.databaseUrl, 'CREATE TABLE kept AS SELECT 7 AS seven');
+    const parent = await run();
+    await query(parent.servers.databaseUrl, 'CREATE TABLE kept AS SELECT 7 AS seven');
     await expect(startServers({ directory })).rejects.toMatchObject({
       code: 'DIRECTORY_IN_USE',
       message: expect.stringContaining(`pid ${parent.pid}:`) as string,
     });
 
     // With the watchdogs out of the way the servers are there for sure when the next ones start.
-    const processes = runningServers();
+    const processes = [runningServer('kafka'), runningServer('postgres')];
     for (const { pid } of processes.map(watchdogOf)) {
       process.kill(pid, 'SIGSTOP');
       onTestFinished(() => void process.kill(pid, 'SIGKILL'));
@@ -160,17 +172,16 @@ describe('a process that runs servers', () => {
     const exited = once(parent, 'exit');
     parent.kill('SIGKILL');
     await exited;
+    expect(processes.every(isRunning)).toBe(true);
     const next = await startServers({ directory });
     onTestFinished(() => next.stop());
-    expect(processes.filter(isRunning)).toEqual([]);
+    expect(processes.some(isRunning)).toBe(false);
     expect(await query(next.databaseUrl, 'SELECT seven FROM kept')).toEqual([{ seven: 7 }]);
     expect(await answers(next)).toBe(true);
   });
 });
 
 describe('faults', () => {
-  const isFrozen = (pid: number): boolean => readIfPresent(`/proc/${pid}/stat`).includes(') T ');
-
   it('brings Postgres back on its port with what was committed', async () => {
     const ends: ServersError[] = [];
     const postgres = await startPostgres({ directory, onEnd: (error) => ends.push(error) });
@@ -257,7 +268,8 @@ describe('faults', () => {
     onTestFinished(() => void somebody.kill());
     writeFileSync(file, [somebody.pid, ...lines.slice(1)].join('\n'));
     const again = await startPostgres({ directory });
-    await again.stop();
+    onTestFinished(() => again.stop());
+    expect(await query(again.url, 'SELECT 1 AS one')).toEqual([{ one: 1 }]);
   });
 });
 
