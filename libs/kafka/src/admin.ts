@@ -1,0 +1,264 @@
+import type { Admin as KafkajsAdmin } from 'kafkajs';
+import { KafkaError } from './errors.ts';
+import { errorKind } from './error-kind.ts';
+import type { Logger } from './logger.ts';
+import { createClient, type KafkaConfig, kafkajs } from './patched-kafkajs.ts';
+
+export interface TopicSettings {
+  readonly name: string;
+  readonly partitions: number;
+  /** Default -1: as many as the broker's default.replication.factor says. */
+  readonly replicationFactor?: number;
+  /** Kafka's topic configuration, such as `{ 'cleanup.policy': 'delete' }`. */
+  readonly configs?: Readonly<Record<string, string>>;
+}
+
+export interface TopicDescription {
+  readonly name: string;
+  readonly partitions: number;
+  readonly replicationFactor: number;
+}
+
+export interface PartitionOffsets {
+  readonly partition: number;
+  /** Of the oldest record that is still there. */
+  readonly earliest: bigint;
+  /** The end as read_committed readers see it: in front of the oldest open transaction. */
+  readonly latest: bigint;
+}
+
+export interface CommittedOffset {
+  readonly topic: string;
+  readonly partition: number;
+  readonly offset: bigint;
+  readonly metadata: string;
+}
+
+/** Topics, offsets and groups. Connects at the first call, and again after a lost connection. */
+export class Admin {
+  readonly #config: KafkaConfig;
+  readonly #logger: Logger;
+  #connected: Promise<KafkajsAdmin> | undefined;
+
+  constructor(config: KafkaConfig) {
+    this.#config = config;
+    this.#logger = config.logger;
+  }
+
+  /** Number of brokers that answer for the cluster. */
+  async brokerCount(): Promise<number> {
+    const { brokers } = await this.#call((admin) => admin.describeCluster());
+    return brokers.length;
+  }
+
+  /** null when there is no such topic. */
+  async describeTopic(name: string): Promise<TopicDescription | null> {
+    try {
+      const { topics } = await this.#call((admin) => admin.fetchTopicMetadata({ topics: [name] }));
+      const partitions = topics.find((topic) => topic.name === name)?.partitions;
+      return partitions?.length
+        ? {
+            name,
+            partitions: partitions.length,
+            replicationFactor: partitions[0]!.replicas.length,
+          }
+        : null;
+    } catch (error) {
+      if (isMissingTopic(error)) {
+        return null;
+      }
+      throw error;
+    }
+  }
+
+  /**
+   * Creates the topics that don't exist, and checks those that do: partition count, cleanup.policy
+   * and max.message.bytes (which may be larger). Other settings that differ are only logged.
+   *
+   * @throws KafkaError TOPIC_MISMATCH
+   */
+  async ensureTopics(wanted: readonly TopicSettings[]): Promise<void> {
+    for (const settings of wanted) {
+      const found = (await this.describeTopic(settings.name)) ?? (await this.#create(settings));
+      if (found) {
+        await this.#check(found, settings);
+      }
+    }
+  }
+
+  /** Raises the number of a topic's partitions. */
+  async createPartitions(topic: string, count: number): Promise<void> {
+    await this.#call((admin) => admin.createPartitions({ topicPartitions: [{ topic, count }] }));
+  }
+
+  async deleteTopics(topics: readonly string[]): Promise<void> {
+    await this.#call((admin) => admin.deleteTopics({ topics: [...topics] }));
+  }
+
+  /** Deletes the records in front of an offset, as retention would. */
+  async deleteRecords(topic: string, partition: number, before: bigint): Promise<void> {
+    await this.#call((admin) =>
+      admin.deleteTopicRecords({ topic, partitions: [{ partition, offset: before.toString() }] }),
+    );
+  }
+
+  /**
+   * Ordered by partition.
+   *
+   * @throws KafkaError TOPIC_MISSING
+   */
+  async offsets(topic: string): Promise<PartitionOffsets[]> {
+    try {
+      const found = await this.#call((admin) => admin.fetchTopicOffsets(topic));
+      return found
+        .map(({ partition, low, high }) => ({
+          partition,
+          earliest: BigInt(low),
+          latest: BigInt(high),
+        }))
+        .toSorted((a, b) => a.partition - b.partition);
+    } catch (error) {
+      throw isMissingTopic(error) ? missingTopic(topic, error) : error;
+    }
+  }
+
+  /**
+   * What a group has committed; partitions without a commit are left out. While a transaction with
+   * offsets of the group is pending, this waits for its end, up to 22 s.
+   *
+   * @throws KafkaError TOPIC_MISSING
+   */
+  async committed(groupId: string, topics: readonly string[]): Promise<CommittedOffset[]> {
+    const found = await this.#call((admin) => admin.fetchOffsets({ groupId, topics: [...topics] }));
+    return found.flatMap(({ topic, partitions }) =>
+      partitions
+        .filter(({ offset }) => offset !== '-1')
+        .map(({ partition, offset, metadata }) => ({
+          topic,
+          partition,
+          offset: BigInt(offset),
+          metadata: metadata ?? '',
+        })),
+    );
+  }
+
+  async close(): Promise<void> {
+    const connected = this.#connected;
+    this.#connected = undefined;
+    await connected?.then((admin) => admin.disconnect()).catch(() => {});
+  }
+
+  /** null: somebody else created it between our look and our attempt, so it must be checked. */
+  async #create(settings: TopicSettings): Promise<TopicDescription | null> {
+    const configEntries = Object.entries(settings.configs ?? {}).map(([name, value]) => ({
+      name,
+      value,
+    }));
+    const created = await this.#call((admin) =>
+      admin.createTopics({
+        topics: [
+          {
+            topic: settings.name,
+            numPartitions: settings.partitions,
+            replicationFactor: settings.replicationFactor ?? -1,
+            configEntries,
+          },
+        ],
+      }),
+    );
+    if (created) {
+      this.#logger.info('created a topic', {
+        topic: settings.name,
+        partitions: settings.partitions,
+      });
+      return null;
+    }
+    return this.describeTopic(settings.name);
+  }
+
+  async #check(found: TopicDescription, wanted: TopicSettings): Promise<void> {
+    const topic = wanted.name;
+    if (found.partitions !== wanted.partitions) {
+      throw new KafkaError(
+        'TOPIC_MISMATCH',
+        `Topic ${topic} has ${found.partitions} partitions and must have ${wanted.partitions}: ` +
+          (found.partitions < wanted.partitions
+            ? 'add the missing ones, or delete it if it holds nothing of value'
+            : 'partitions cannot be removed, so use another name or recreate it'),
+        { topic },
+      );
+    }
+    const { resources } = await this.#call((admin) =>
+      admin.describeConfigs({
+        includeSynonyms: false,
+        resources: [{ type: kafkajs.ConfigResourceTypes.TOPIC, name: topic }],
+      }),
+    );
+    const values = new Map(
+      resources[0]?.configEntries.map(({ configName, configValue }) => [configName, configValue]),
+    );
+    for (const [name, value] of Object.entries(wanted.configs ?? {})) {
+      const is = values.get(name);
+      if (is === undefined || is === value) {
+        continue;
+      }
+      const harmless = name === 'max.message.bytes' && Number(is) >= Number(value);
+      if (name === 'cleanup.policy' || (name === 'max.message.bytes' && !harmless)) {
+        throw new KafkaError(
+          'TOPIC_MISMATCH',
+          `Topic ${topic} has ${name}=${is} and must have ${value}: change it with kafka-configs.sh --alter --entity-type topics --entity-name ${topic} --add-config ${name}=[${value}]`,
+          { topic },
+        );
+      }
+      if (!harmless) {
+        this.#logger.warn('a topic has other settings than it was to have', {
+          topic,
+          setting: name,
+          is,
+          wanted: value,
+        });
+      }
+    }
+  }
+
+  async #call<T>(use: (admin: KafkajsAdmin) => Promise<T>): Promise<T> {
+    const connected = (this.#connected ??= this.#connect());
+    try {
+      return await use(await connected);
+    } catch (error) {
+      // kafkajs keeps broken connections and stale brokers, so the next call starts with new ones.
+      if (
+        errorKind(error) !== 'refused' &&
+        this.#connected === connected &&
+        !isMissingTopic(error)
+      ) {
+        void this.close();
+      }
+      throw error;
+    }
+  }
+
+  async #connect(): Promise<KafkajsAdmin> {
+    const admin = createClient(this.#config, { retries: 3, initialRetryTime: 100 }).admin();
+    try {
+      await admin.connect();
+    } catch (error) {
+      void admin.disconnect().catch(() => {});
+      throw error;
+    }
+    return admin;
+  }
+}
+
+export function missingTopic(topic: string, cause?: unknown): KafkaError {
+  return new KafkaError('TOPIC_MISSING', `Topic ${topic} doesn't exist`, { topic, cause });
+}
+
+function isMissingTopic(error: unknown): boolean {
+  for (let at = error; at instanceof Error; at = at.cause) {
+    if ((at as { type?: unknown }).type === 'UNKNOWN_TOPIC_OR_PARTITION') {
+      return true;
+    }
+  }
+  return false;
+}
