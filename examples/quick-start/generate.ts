@@ -1,3 +1,4 @@
+/// <reference types="node" />
 // Writes batch_data.csv and stream_data.csv, the same bytes every time:
 // node examples/quick-start/generate.ts
 import { writeFileSync } from 'node:fs';

@@ -146,9 +146,6 @@ class Reader {
       const name = this.#readKey(pair.key);
       const child = this.read(pair.value, spanOf(pair.key));
       size += child.size;
-      if (size > maxValues) {
-        throw new TooLarge(spanOf(pair.key));
-      }
       const first = name === null ? undefined : children.get(name);
       if (name !== null && first) {
         const { line } = this.#source.position(first.keySpan?.[0] ?? 0);
@@ -182,9 +179,6 @@ class Reader {
       // `- a: 1` is a map; a pair stands alone only in `[a: 1]`, which the parser wraps in one.
       const child = this.read(item, null);
       size += child.size;
-      if (size > maxValues) {
-        throw new TooLarge(item ? spanOf(item) : span);
-      }
       children.set(index, child);
       value.push(child.value);
     }

@@ -747,7 +747,7 @@ describe('hostile text', () => {
           }
         }
       }),
-      { numRuns: 1000 },
+      { numRuns: 400 },
     );
   });
 
@@ -756,7 +756,7 @@ describe('hostile text', () => {
       fc.property(fc.string({ unit: 'binary', maxLength: 200 }), (text) => {
         expect(() => parse(text)).toThrow(DefinitionError);
       }),
-      { numRuns: 1000 },
+      { numRuns: 400 },
     );
   });
 
