@@ -4,5 +4,7 @@ export default defineConfig({
   test: {
     name: 'servers',
     globalSetup: '@anabranch/servers/vitest',
+    // Servers start in seconds, and in many of them on a machine that does other things too.
+    testTimeout: 60_000,
   },
 });
