@@ -49,7 +49,8 @@ export interface StepLoopOptions {
   /**
    * Turns work into messages and offsets. null: there is nothing to commit yet, the service keeps the
    * work. Never called again before it has ended. May throw HaltPartition; an error with `fatal: true`
-   * ends the loop, one with `retriable: true` is retried for ever, others some times.
+   * ends the loop, one with `retriable: true` is retried for ever, one with `rejoin: true` (somebody
+   * else seems to own the partitions) leaves the group and joins it anew, others are retried some times.
    */
   step(work: readonly PartitionWork[], context: StepContext): Promise<StepResult | null>;
   /** A partition is halted because offsets that were to be read don't exist. */
@@ -81,6 +82,8 @@ export interface AssignedPartition {
 export interface AssignedContext {
   /** Aborted when the partitions are taken away meanwhile. */
   readonly signal: AbortSignal;
+  /** `StepLoop.halt`: for a partition whose committed position makes no sense, say. */
+  halt(topic: string, partition: number, reason: string): void;
 }
 
 export interface StartOffset {
@@ -93,11 +96,20 @@ export interface StepContext {
   readonly generation: number;
   /** Aborted when the result can't be committed any more: the partitions have been taken away, or time is up. */
   readonly signal: AbortSignal;
+  /** `StepLoop.halt`: what the step's result says of the partition is still committed. */
+  halt(topic: string, partition: number, reason: string): void;
+  /** `StepLoop.wake` */
+  wake(): void;
 }
 
 export interface StepResult {
   readonly messages: readonly OutgoingMessage[];
   readonly offsets: readonly ProcessedOffset[];
+  /**
+   * Called once the transaction is through, before the next step: the place to move state that goes
+   * with the offsets. Not called when the outcome is anything else: then `assigned` comes next.
+   */
+  committed?(): void | Promise<void>;
 }
 
 /** `expected` was to be read next, and the partition has only [earliest, latest). */
@@ -367,6 +379,8 @@ export class StepLoop {
     const result = await this.#options.step(work, {
       generation: join.generation,
       signal: validity,
+      halt: this.halt.bind(this),
+      wake: this.wake.bind(this),
     });
     // What was computed for a former generation is dropped with it.
     if (this.#join !== join || validity.aborted) {
@@ -374,6 +388,7 @@ export class StepLoop {
     }
     if (result) {
       await this.#commit(result, join);
+      await result.committed?.();
     }
     this.#steps++;
   }
@@ -642,7 +657,10 @@ export class StepLoop {
     }
     this.#validity = new AbortController();
     this.#held = true;
-    const given = await this.#options.assigned(partitions, { signal: this.#validity.signal });
+    const given = await this.#options.assigned(partitions, {
+      signal: this.#validity.signal,
+      halt: this.halt.bind(this),
+    });
     const starts = new Map(
       (given ?? []).map(({ topic, partition, offset }) => [keyOf(topic, partition), offset]),
     );
@@ -656,6 +674,9 @@ export class StepLoop {
     }
     const ready: PartitionQueue[] = [];
     for (const { topic, partition, expected, earliest, latest } of planned) {
+      if (this.#halted.has(keyOf(topic, partition))) {
+        continue;
+      }
       if (expected < earliest || expected > latest) {
         this.#lose({ topic, partition, expected, earliest, latest });
       } else {
@@ -770,6 +791,11 @@ export class StepLoop {
     if (fault instanceof HaltPartition) {
       this.halt(fault.topic, fault.partition, fault.message);
       return this.#rewind();
+    }
+    if (fault instanceof Error && (fault as { rejoin?: unknown }).rejoin === true) {
+      this.#rebuilds++;
+      logger.warn('leaving the group to join it anew', { error: fault.message });
+      return this.#dropConsumer();
     }
     const fatal = this.#fatalMeaning(fault);
     if (fatal) {
