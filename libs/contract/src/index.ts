@@ -32,4 +32,6 @@ export {
   type IngestPosition,
   type ProcessorPosition,
 } from './position.ts';
+export { restoreValue } from './restore.ts';
+export { stepCost } from './step-cost.ts';
 export { type InternalTopics, internalTopics, internalTopicSettings } from './topics.ts';

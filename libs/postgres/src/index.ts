@@ -21,6 +21,7 @@ export { type Conflict, recordConflict } from './sql/record-conflict.ts';
 export { keepFinalRows, recordCorrections } from './sql/record-corrections.ts';
 export { recordRun } from './sql/record-run.ts';
 export { setPartitions } from './sql/set-partitions.ts';
+export { isStagedBefore } from './sql/staged-before.ts';
 export { storeDeadLetters } from './sql/store-dead-letters.ts';
 export {
   completeAt,

@@ -4,12 +4,13 @@ export interface Conflict {
   readonly source: string;
   readonly partition: number;
   readonly branch: 'stream' | 'batch';
-  readonly verdict: 'gap' | 'overlap';
+  /** refused: it fits, but Postgres can't store its rows. */
+  readonly verdict: 'gap' | 'overlap' | 'refused';
   /** The frontier at that time. */
   readonly next: bigint;
   readonly from: bigint;
   readonly to: bigint;
-  /** The partial's messages as they came, for a repair by hand; null for a gap, where it isn't at fault. */
+  /** The rows of the partial's tables as text, as they came, for a repair by hand; null for a gap, where it isn't at fault. */
   readonly partial: Buffer | null;
 }
 

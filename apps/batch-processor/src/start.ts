@@ -1,0 +1,83 @@
+import { mkdir, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { loadPlan, Processor, type SourcePlan } from '@anabranch/compute';
+import { internalTopics } from '@anabranch/contract';
+import { connect, type Kafka } from '@anabranch/kafka';
+import { kafkaConnection, type RunningService, type ServiceContext, SourceLoops } from '@anabranch/service';
+import type { config } from './config.ts';
+import { SourceBatch } from './source-batch.ts';
+
+type Config = ReturnType<(typeof config)['parse']>;
+
+/** A Parquet file takes some milliseconds to write, so blocks are gathered for longer than on the stream. */
+const gatherMilliseconds = 500;
+const stepBytes = 16 * 1024 * 1024;
+/** A slice's transaction holds megabytes; a killed instance's is aborted by its successor at once. */
+const transactionMilliseconds = 60_000;
+
+export async function start(context: ServiceContext<Config>): Promise<RunningService> {
+  const { config, log, metrics, signal } = context;
+  const plan = await loadPlan(config.ANABRANCH_DEFINITION);
+  const clientId = `anabranch.batch-processor.${config.INSTANCE}`;
+  const kafka = await connect({ ...kafkaConnection(config), clientId, logger: log }, signal);
+  const loops = new SourceLoops(metrics, () => kafka.close());
+  for (const source of plan.sources.values()) {
+    await startSource(source, kafka, loops, context);
+  }
+  return loops;
+}
+
+async function startSource(
+  plan: SourcePlan,
+  kafka: Kafka,
+  loops: SourceLoops,
+  { config, log, metrics, fatal }: ServiceContext<Config>,
+): Promise<void> {
+  const { source } = plan;
+  const spoolDirectory = path.resolve(config.SPOOL_DIRECTORY, source.name);
+  // What a killed process left behind was never committed: it is read from the topic again.
+  await rm(spoolDirectory, { recursive: true, force: true });
+  await mkdir(spoolDirectory, { recursive: true });
+  const processor = await Processor.open(plan, {
+    branch: 'batch',
+    memoryLimit: config.MEMORY_LIMIT,
+    threads: 1,
+    spoolDirectory,
+  });
+  const batch = new SourceBatch({
+    plan,
+    processor,
+    instance: config.INSTANCE,
+    spoolDirectory,
+    sliceBytes: config.SLICE_BYTES,
+    log,
+    metrics,
+    processed: (partition, producedAt) => {
+      loops.processed(source.name, partition, producedAt);
+    },
+    now: Date.now,
+  });
+  const loop = kafka.stepLoop({
+    groupId: `anabranch.batch-processor.${source.name}`,
+    instance: config.INSTANCE,
+    transactionalId: `anabranch.batch-processor.${source.name}.${config.INSTANCE}`,
+    topics: [internalTopics(source.topic).batch],
+    transactional: true,
+    transactionTimeout: transactionMilliseconds,
+    limits: {
+      stepBytes,
+      stepMilliseconds: gatherMilliseconds,
+      queueHighBytes: 2 * stepBytes,
+      queueLowBytes: stepBytes / 2,
+    },
+    idleMilliseconds: 250,
+    assigned: (partitions, assignedContext) => {
+      batch.assigned(partitions, assignedContext);
+      return Promise.resolve();
+    },
+    revoked: () => batch.revoked(),
+    step: (work, stepContext) => batch.step(work, stepContext),
+    onFatal: fatal,
+  });
+  loops.start(source.name, loop);
+}

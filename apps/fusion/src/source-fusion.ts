@@ -1,0 +1,339 @@
+import { type SourcePlan } from '@anabranch/compute';
+import {
+  ContractError,
+  decodeDeadLetters,
+  type DeadLetters,
+  type InternalTopics,
+  internalTopics,
+  type Partial,
+  PartialAssembler,
+  type StepCost,
+  stepCost,
+} from '@anabranch/contract';
+import {
+  type AssignedPartition,
+  type PartitionWork,
+  type StartOffset,
+  type StepContext,
+  type StepResult,
+  walk,
+} from '@anabranch/kafka';
+import {
+  addStageCosts,
+  advanceFinalWatermark,
+  claimFrontier,
+  errorCode,
+  isRetriable,
+  isUnavailable,
+  type Position,
+  readPositions,
+  recordConflict,
+  setPartitions,
+  storeDeadLetters,
+  transaction,
+} from '@anabranch/postgres';
+import { type Log, type Metrics, StageClock } from '@anabranch/service';
+import type pg from 'pg';
+import { merge } from './merge.ts';
+import { judgePartials, type Misfit, PartitionFrontiers, type Share } from './partition-frontiers.ts';
+
+export interface SourceFusionOptions {
+  readonly plan: SourcePlan;
+  readonly pool: pg.Pool;
+  readonly instance: string;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  /** How many partitions the source's topic has now. */
+  readonly countPartitions: () => Promise<number>;
+  /** Told of what is committed: when the newest record of a partition's partials had been produced. */
+  readonly processed: (partition: number, producedAt: number) => void;
+}
+
+/** A deadlock or serialization failure changed nothing: the same transaction is tried this often. */
+const attempts = 5;
+/** Costs are sums of a minute in Postgres; a statement a step would cost more than it tells. */
+const costIntervalMilliseconds = 1000;
+
+/**
+ * Joins the branches of one source: takes the partials and dead letters of the partitions that this
+ * instance is assigned, applies the merge law, and writes to Postgres what it lets through.
+ */
+export class SourceFusion {
+  readonly #options: SourceFusionOptions;
+  readonly #topics: InternalTopics;
+  readonly #frontiers = new PartitionFrontiers();
+  readonly #clock: StageClock;
+  #assemblers = new Map<number, PartialAssembler>();
+  #costs: StepCost[] = [];
+  #costsSentAt = 0;
+
+  constructor(options: SourceFusionOptions) {
+    this.#options = options;
+    this.#topics = internalTopics(options.plan.source.topic);
+    this.#clock = new StageClock('fusion', options.metrics.stepSeconds);
+  }
+
+  /**
+   * Claims the partitions: from here on a former owner is refused.
+   * @returns where to read on, as stored in the transactions that applied what was read before
+   */
+  async assigned(assigned: readonly AssignedPartition[]): Promise<StartOffset[]> {
+    const { plan, pool, instance, countPartitions } = this.#options;
+    this.revoked();
+    await setPartitions(pool, plan.source.name, await countPartitions());
+    const starts: StartOffset[] = [];
+    for (const topic of [this.#topics.results, this.#topics.dead]) {
+      const partitions = assigned
+        .filter((candidate) => candidate.topic === topic)
+        .map(({ partition }) => partition);
+      if (topic === this.#topics.results && partitions.length > 0) {
+        this.#frontiers.claim(await claimFrontier(pool, plan.source.name, partitions, instance));
+      }
+      // After the claim: a transaction of the former owner that was under way has ended by now.
+      for (const [partition, offset] of await readPositions(pool, topic, partitions)) {
+        starts.push({ topic, partition, offset });
+      }
+    }
+    return starts;
+  }
+
+  revoked(): void {
+    this.#frontiers.clear();
+    this.#assemblers = new Map();
+  }
+
+  async step(work: readonly PartitionWork[], context: StepContext): Promise<StepResult | null> {
+    if (work.length === 0) {
+      await this.#afterStep();
+      return null;
+    }
+    try {
+      return await this.#applyWork(work, context);
+    } catch (error) {
+      throw stepError(error);
+    }
+  }
+
+  async #applyWork(work: readonly PartitionWork[], context: StepContext): Promise<StepResult> {
+    const { metrics } = this.#options;
+    const { results } = this.#topics;
+    const startedAt = performance.now();
+    const partials: Partial[] = [];
+    const letters: DeadLetters[] = [];
+    const read: Position[] = [];
+    for (const piece of work) {
+      this.#read(piece, context, partials, letters, read);
+    }
+    const { shares, replayed, misfits } = judgePartials(partials, this.#frontiers, this.#options.plan);
+    for (const misfit of misfits) {
+      await this.#halt(misfit, context);
+    }
+    metrics.blocksTotal.inc({ fate: 'replayed' }, replayed.length);
+    this.#clock.add({ load: (performance.now() - startedAt) / 1000 });
+    // A halted partition is read again from where its last transaction left it.
+    const halted = new Set(misfits.map(({ partial }) => partial.partition));
+    const positions = read.filter(({ topic, partition }) => topic !== results || !halted.has(partition));
+    const applied = await this.#apply(shares, letters, positions, context);
+    this.#frontiers.advance(applied);
+    this.#count(applied);
+    await this.#afterStep(applied);
+    return {
+      messages: [],
+      offsets: positions.map(({ topic, partition, next }) => ({ topic, partition, offset: next })),
+    };
+  }
+
+  /** Takes the messages of one partition apart, and notes where reading goes on after them. */
+  #read(
+    { topic, partition, batches, from, next, bytes }: PartitionWork,
+    context: StepContext,
+    partials: Partial[],
+    letters: DeadLetters[],
+    positions: Position[],
+  ): void {
+    this.#clock.count({ bytes });
+    let assembler: PartialAssembler | undefined;
+    if (topic === this.#topics.results) {
+      assembler = this.#assemblers.get(partition) ?? new PartialAssembler();
+      this.#assemblers.set(partition, assembler);
+    }
+    try {
+      for (const batch of batches) {
+        walk(
+          batch,
+          (records, offset, _timestamp, valueStart, valueEnd) => {
+            const message = records.subarray(Math.max(valueStart, 0), Math.max(valueEnd, 0));
+            if (assembler === undefined) {
+              letters.push(decodeDeadLetters(message));
+            } else {
+              const partial = assembler.add(message, BigInt(offset));
+              if (partial !== null) {
+                partials.push(partial);
+              }
+            }
+          },
+          { from },
+        );
+      }
+    } catch (error) {
+      if (!(error instanceof ContractError)) {
+        throw error;
+      }
+      this.#options.metrics.blocksTotal.inc({ fate: 'damaged' });
+      context.halt(topic, partition, error.message);
+      return;
+    }
+    positions.push({ topic, partition, next: assembler?.openSince ?? next });
+  }
+
+  async #halt({ partial, verdict, next, reason }: Misfit, context: StepContext): Promise<void> {
+    const { plan, pool, log, metrics } = this.#options;
+    const { partition, branch, from, to } = partial;
+    metrics.blocksTotal.inc({ fate: verdict === 'gap' ? 'gap' : 'overlap' });
+    const source = plan.source.name;
+    log.error('a partial does not fit: its partition is halted', { source, partition, branch, verdict, reason });
+    const rows = verdict === 'gap' ? null : Buffer.concat(partial.tables.map(({ text }) => text));
+    await recordConflict(pool, { source, partition, branch, verdict, next, from, to, partial: rows });
+    context.halt(this.#topics.results, partition, reason);
+  }
+
+  /**
+   * One transaction for all shares; where Postgres refuses the data of one, one for each partition.
+   * @returns the shares that are committed
+   */
+  async #apply(
+    shares: readonly Share[],
+    letters: readonly DeadLetters[],
+    positions: readonly Position[],
+    context: StepContext,
+  ): Promise<readonly Share[]> {
+    try {
+      await this.#commit(shares, letters, positions);
+      return shares;
+    } catch (error) {
+      if (!isRefusedData(error)) {
+        throw error;
+      }
+    }
+    const { results } = this.#topics;
+    await this.#commit([], letters, positions.filter(({ topic }) => topic !== results));
+    const applied: Share[] = [];
+    for (const position of positions.filter(({ topic }) => topic === results)) {
+      const own = shares.filter(({ partition }) => partition === position.partition);
+      try {
+        await this.#commit(own, [], [position]);
+        applied.push(...own);
+      } catch (error) {
+        if (!isRefusedData(error)) {
+          throw error;
+        }
+        const reason = `Postgres refuses the rows of a partial: ${(error as Error).message}`;
+        for (const { partials, before } of own) {
+          for (const partial of partials) {
+            const next = before.next ?? partial.origin;
+            await this.#halt({ partial, verdict: 'refused', next, reason }, context);
+          }
+        }
+      }
+    }
+    return applied;
+  }
+
+  async #commit(
+    shares: readonly Share[],
+    letters: readonly DeadLetters[],
+    positions: readonly Position[],
+  ): Promise<void> {
+    const { plan, pool, metrics } = this.#options;
+    for (let attempt = 1; ; attempt++) {
+      let begunCommit = 0;
+      try {
+        await transaction(pool, async (client) => {
+          await merge(client, plan, shares, positions, this.#clock);
+          if (letters.length > 0) {
+            await storeDeadLetters(client, letters);
+          }
+          begunCommit = performance.now();
+        });
+        this.#clock.add({ store: (performance.now() - begunCommit) / 1000 });
+        metrics.transactionsTotal.inc({ outcome: 'committed' });
+        return;
+      } catch (error) {
+        const unknown = errorCode(error) === 'OUTCOME_UNKNOWN';
+        metrics.transactionsTotal.inc({ outcome: unknown ? 'unknown' : 'aborted' });
+        if (!isRetriable(error) || attempt === attempts) {
+          throw error;
+        }
+      }
+    }
+  }
+
+  #count(shares: readonly Share[]): void {
+    const { plan, metrics, processed } = this.#options;
+    const source = plan.source.name;
+    for (const { partition, branch, partials } of shares) {
+      metrics.blocksTotal.inc({ fate: 'applied' }, partials.length);
+      for (const { tables, watermark, producedAt } of partials) {
+        this.#clock.count({
+          records: Number(tables[0]?.read ?? 0n),
+          rows: tables.reduce((sum, { rows }) => sum + Number(rows), 0),
+        });
+        for (const { name: table, aggregated, filtered, dead } of tables) {
+          metrics.recordsTotal.inc({ source, table, fate: 'aggregated' }, Number(aggregated));
+          metrics.recordsTotal.inc({ source, table, fate: 'filtered' }, Number(filtered));
+          metrics.recordsTotal.inc({ source, table, fate: 'dead' }, Number(dead));
+        }
+        processed(partition, Number(producedAt));
+        if (watermark !== null) {
+          metrics.watermarkSeconds.set({ source, partition, branch }, Number(watermark) / 1e6);
+        }
+      }
+    }
+  }
+
+  /** What may lag behind the merges: which windows are final, and what the steps have cost. */
+  async #afterStep(shares: readonly Share[] = []): Promise<void> {
+    const { plan, pool, instance, log } = this.#options;
+    const source = plan.source.name;
+    for (const { partials } of shares) {
+      for (const { costs } of partials) {
+        this.#costs.push(...costs);
+      }
+    }
+    if (shares.length > 0) {
+      this.#costs.push(stepCost(this.#clock.end(), { instance, source, branch: null }));
+    }
+    try {
+      await advanceFinalWatermark(pool, source);
+      const now = performance.now();
+      if (this.#costs.length > 0 && now - this.#costsSentAt > costIntervalMilliseconds) {
+        const costs = this.#costs;
+        this.#costs = [];
+        this.#costsSentAt = now;
+        await addStageCosts(pool, costs);
+      }
+    } catch (error) {
+      // The rows are committed; a later step raises the watermark as far. Costs may be lost.
+      log.repeat('after-step', 'warn', 'the final watermark or the costs could not be written', { error });
+    }
+  }
+}
+
+/** Class 22 and 23: the data can't be stored as it is, and won't the next time either. */
+function isRefusedData(error: unknown): boolean {
+  return /^2[23]/.test(errorCode(error) ?? '');
+}
+
+/** What the step loop is to do about an error of Postgres; see its option `step`. */
+function stepError(cause: unknown): unknown {
+  const message = cause instanceof Error ? cause.message : String(cause);
+  if (errorCode(cause) === 'FENCED') {
+    // Claiming again at once would take the partitions back from their new owner: first the group
+    // has to say whose they are.
+    return Object.assign(new Error(message, { cause }), { rejoin: true });
+  }
+  if (isUnavailable(cause) || isRetriable(cause) || errorCode(cause) === 'OUTCOME_UNKNOWN') {
+    return Object.assign(new Error(message, { cause }), { retriable: true });
+  }
+  return cause;
+}

@@ -1,0 +1,84 @@
+import { loadPlan, type SourcePlan } from '@anabranch/compute';
+import { internalTopics } from '@anabranch/contract';
+import { connect, type Kafka } from '@anabranch/kafka';
+import { checkServer, createTables, isUnavailable, migrate, openPool } from '@anabranch/postgres';
+import { kafkaConnection, type RunningService, type ServiceContext, SourceLoops } from '@anabranch/service';
+import type pg from 'pg';
+import type { config } from './config.ts';
+import { SourceFusion } from './source-fusion.ts';
+
+type Config = ReturnType<(typeof config)['parse']>;
+
+/** How long partials are gathered for one transaction after the first one: it adds to the latency. */
+const gatherMilliseconds = 20;
+const stepBytes = 16 * 1024 * 1024;
+
+export async function start(context: ServiceContext<Config>): Promise<RunningService> {
+  const { config, log, metrics, signal, waitFor } = context;
+  const plan = await loadPlan(config.ANABRANCH_DEFINITION);
+  const pool = openPool({
+    url: config.DATABASE_URL,
+    applicationName: `anabranch.fusion.${config.INSTANCE}`,
+    size: 2 * plan.sources.size + 1,
+    onError: (error) => {
+      log.repeat('postgres', 'warn', 'a connection to Postgres broke', { error });
+    },
+  });
+  const isFinal = (error: unknown): boolean => !isUnavailable(error);
+  await waitFor('Postgres', () => checkServer(pool), { isFinal });
+  await waitFor('Postgres', () => migrate(pool), { isFinal });
+  await waitFor('Postgres', () => createTables(pool, plan, config.READER_ROLE), { isFinal });
+  const clientId = `anabranch.fusion.${config.INSTANCE}`;
+  const kafka = await connect({ ...kafkaConnection(config), clientId, logger: log }, signal);
+  const loops = new SourceLoops(metrics, async () => {
+    await Promise.all([kafka.close(), pool.end()]);
+  });
+  for (const source of plan.sources.values()) {
+    startSource(source, kafka, pool, loops, context);
+  }
+  return loops;
+}
+
+function startSource(
+  plan: SourcePlan,
+  kafka: Kafka,
+  pool: pg.Pool,
+  loops: SourceLoops,
+  { config, log, metrics, fatal }: ServiceContext<Config>,
+): void {
+  const { source } = plan;
+  const fusion = new SourceFusion({
+    plan,
+    pool,
+    instance: config.INSTANCE,
+    log,
+    metrics,
+    countPartitions: async () => (await kafka.admin.describeTopic(source.topic))?.partitions ?? 0,
+    processed: (partition, producedAt) => {
+      loops.processed(source.name, partition, producedAt);
+    },
+  });
+  const { results, dead } = internalTopics(source.topic);
+  const loop = kafka.stepLoop({
+    groupId: `anabranch.fusion.${source.name}`,
+    instance: config.INSTANCE,
+    transactionalId: `anabranch.fusion.${source.name}.${config.INSTANCE}`,
+    topics: [results, dead],
+    // Postgres has the truth; the group's offsets only show how far fusion is.
+    transactional: false,
+    limits: {
+      stepBytes,
+      stepMilliseconds: gatherMilliseconds,
+      queueHighBytes: 2 * stepBytes,
+      queueLowBytes: stepBytes / 2,
+    },
+    idleMilliseconds: 500,
+    assigned: (partitions) => fusion.assigned(partitions),
+    revoked: () => {
+      fusion.revoked();
+    },
+    step: (work, stepContext) => fusion.step(work, stepContext),
+    onFatal: fatal,
+  });
+  loops.start(source.name, loop);
+}

@@ -1,0 +1,3 @@
+import { settings } from '@anabranch/service';
+
+export const config = settings({});

@@ -1,0 +1,75 @@
+import { Classifier, loadPlan, type SourcePlan } from '@anabranch/compute';
+import { internalTopics } from '@anabranch/contract';
+import { connect, type Kafka } from '@anabranch/kafka';
+import { kafkaConnection, type RunningService, type ServiceContext, SourceLoops } from '@anabranch/service';
+import type { config } from './config.ts';
+import { SourceIngest } from './source-ingest.ts';
+import { prepareTopics } from './topics.ts';
+
+type Config = ReturnType<(typeof config)['parse']>;
+
+/** How long a step gathers records after the first one: it adds to the latency of each. */
+const gatherMilliseconds = 20;
+/** A step's bytes over all partitions; a block is a partition's share of it. */
+const stepBytes = 4 * 1024 * 1024;
+
+export async function start(context: ServiceContext<Config>): Promise<RunningService> {
+  const { config, log, metrics, signal } = context;
+  const plan = await loadPlan(config.ANABRANCH_DEFINITION);
+  const clientId = `anabranch.ingest.${config.INSTANCE}`;
+  const kafka = await connect({ ...kafkaConnection(config), clientId, logger: log }, signal);
+  const loops = new SourceLoops(metrics, () => kafka.close());
+  for (const source of plan.sources.values()) {
+    await startSource(source, kafka, loops, context);
+  }
+  return loops;
+}
+
+async function startSource(
+  plan: SourcePlan,
+  kafka: Kafka,
+  loops: SourceLoops,
+  { config, log, metrics, fatal }: ServiceContext<Config>,
+): Promise<void> {
+  const { source } = plan;
+  const classifier = await Classifier.open(plan, { memoryLimit: config.MEMORY_LIMIT, threads: 1 });
+  const topics = internalTopics(source.topic);
+  const ingest = new SourceIngest({
+    plan,
+    classifier,
+    metrics,
+    prepareTopics: async () => {
+      // Those of the topic, not of the assignment: another instance may have the highest ones.
+      const found = await kafka.admin.describeTopic(source.topic);
+      await prepareTopics(kafka.admin, topics, found?.partitions ?? 0);
+    },
+    processed: (partition, producedAt) => {
+      loops.processed(source.name, partition, producedAt);
+    },
+    now: Date.now,
+  });
+  const loop = kafka.stepLoop({
+    groupId: `anabranch.ingest.${source.name}`,
+    instance: config.INSTANCE,
+    transactionalId: `anabranch.ingest.${source.name}.${config.INSTANCE}`,
+    topics: [source.topic],
+    transactional: true,
+    limits: {
+      stepBytes,
+      stepMilliseconds: gatherMilliseconds,
+      queueHighBytes: 32 * 1024 * 1024,
+      queueLowBytes: 8 * 1024 * 1024,
+    },
+    idleMilliseconds: 500,
+    onWaitingForTopic: (topic) => {
+      log.warn('the source topic does not exist yet: waiting for it', { source: source.name, topic });
+    },
+    assigned: (partitions, assignedContext) => ingest.assigned(partitions, assignedContext),
+    revoked: () => {
+      ingest.revoked();
+    },
+    step: (work, stepContext) => ingest.step(work, stepContext),
+    onFatal: fatal,
+  });
+  loops.start(source.name, loop);
+}

@@ -1,0 +1,88 @@
+import { CoverageError, Frontier } from '@anabranch/coverage';
+import {
+  type Block,
+  type Coverage,
+  decodeBlock,
+  decodeProcessorPosition,
+  type ProcessorPosition,
+  type SplitCounts,
+} from '@anabranch/contract';
+
+/**
+ * How far a processor has come in one partition of its branch topic: takes each block once, in
+ * order, and refuses to go on when one is missing.
+ */
+export class BlockReader {
+  readonly #frontier: Frontier;
+  readonly #what: string;
+
+  /**
+   * @param position what the processor committed last; null: it starts at the origin
+   * @param what names the partition in errors
+   */
+  constructor(position: ProcessorPosition | null, what: string) {
+    this.#frontier = new Frontier(position?.next ?? null);
+    this.#what = what;
+  }
+
+  /** First source offset that no taken block accounts for; null before the first one. */
+  get next(): bigint | null {
+    return this.#frontier.next;
+  }
+
+  /**
+   * @returns the block, or null for a replay
+   * @throws ContractError for a message that is no block, CoverageError when a block is missing
+   */
+  take(message: Buffer): Block | null {
+    const block = decodeBlock(message);
+    return this.#frontier.take(block, block.origin, this.#what) ? block : null;
+  }
+}
+
+/** Where a processor goes on; null when the committed metadata is not its own. */
+export function blockReader(metadata: string | null, what: string): BlockReader | null {
+  if (metadata === null) {
+    return new BlockReader(null, what);
+  }
+  const position = decodeProcessorPosition(metadata);
+  return position === null ? null : new BlockReader(position, what);
+}
+
+/**
+ * What adjacent blocks of one partition account for together.
+ * @throws CoverageError when they aren't adjacent
+ */
+export function coverageOf(blocks: readonly Coverage[]): Coverage {
+  const [first] = blocks;
+  const last = blocks.at(-1);
+  if (first === undefined || last === undefined) {
+    throw new CoverageError('NOT_CONTIGUOUS', 'No block was given.');
+  }
+  blocks.reduce((before, block) => {
+    if (before.to !== block.from) {
+      throw new CoverageError('NOT_CONTIGUOUS', `[${block.from}, ${block.to}) doesn't begin at ${before.to}.`);
+    }
+    return block;
+  });
+  return {
+    source: first.source,
+    partition: first.partition,
+    origin: first.origin,
+    from: first.from,
+    to: last.to,
+    epoch: last.epoch,
+    watermark: last.watermark,
+    definition: first.definition,
+    split: blocks.map(({ split }) => split).reduce(addCounts),
+  };
+}
+
+function addCounts(a: SplitCounts, b: SplitCounts): SplitCounts {
+  return {
+    stream: a.stream + b.stream,
+    batch: a.batch + b.batch,
+    dead: a.dead + b.dead,
+    rules: a.rules.map((count, rule) => count + (b.rules[rule] ?? 0n)),
+  };
+}
