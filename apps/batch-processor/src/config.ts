@@ -3,8 +3,12 @@ import { integer, settings, text } from '@anabranch/service';
 export const config = settings({
   SPOOL_DIRECTORY: text()
     .default('spool')
-    .describe('a folder of this instance alone, where records wait for a run as Parquet; emptied at the start'),
+    .describe(
+      'a folder of this instance alone, where records wait for a run as Parquet; emptied at the start',
+    ),
   SLICE_BYTES: integer(1_048_576, 1_073_741_824)
     .default(33_554_432)
-    .describe('a run is stored in slices of about this many bytes of records, each in a transaction of its own'),
+    .describe(
+      'a run is stored in slices of about this many bytes of records, each in a transaction of its own',
+    ),
 });

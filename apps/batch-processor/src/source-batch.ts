@@ -11,7 +11,13 @@ import {
   type StepCost,
   stepCost,
 } from '@anabranch/contract';
-import type { AssignedContext, AssignedPartition, PartitionWork, StepContext, StepResult } from '@anabranch/kafka';
+import type {
+  AssignedContext,
+  AssignedPartition,
+  PartitionWork,
+  StepContext,
+  StepResult,
+} from '@anabranch/kafka';
 import {
   BlockIntake,
   coverageOf,
@@ -22,7 +28,14 @@ import {
 } from '@anabranch/processor';
 import { type Log, type Metrics, StageClock } from '@anabranch/service';
 import { Cadence, type Trigger } from './cadence.ts';
-import { joinParts, type Slice, slicesOf, spoolables, type SpooledBlocks, type SpoolEntry } from './spool.ts';
+import {
+  joinParts,
+  type Slice,
+  slicesOf,
+  spoolables,
+  type SpooledBlocks,
+  type SpoolEntry,
+} from './spool.ts';
 
 export interface SourceBatchOptions {
   readonly plan: SourcePlan;
@@ -89,7 +102,10 @@ export class SourceBatch {
 
   /** Everything that isn't committed is read again by whoever gets the partitions. */
   async revoked(): Promise<void> {
-    const files = [...this.#pending, ...(this.#run?.slices.flatMap(({ entries }) => entries) ?? [])];
+    const files = [
+      ...this.#pending,
+      ...(this.#run?.slices.flatMap(({ entries }) => entries) ?? []),
+    ];
     this.#pending = [];
     this.#run = null;
     this.#intake.clear();
@@ -102,7 +118,9 @@ export class SourceBatch {
     this.#run ??= this.#begin(now);
     if (this.#run !== null) {
       const [slice] = this.#run.slices;
-      return slice === undefined ? this.#end(this.#run) : this.#storeSlice(this.#run, slice, context);
+      return slice === undefined
+        ? this.#end(this.#run)
+        : this.#storeSlice(this.#run, slice, context);
     }
     return this.#storeEmpty(now);
   }
@@ -173,7 +191,8 @@ export class SourceBatch {
     );
     const records = entries.reduce((sum, entry) => sum + entry.records, 0);
     const rows = processed.tables.reduce((sum, table) => sum + table.rows, 0);
-    const load = processed.seconds.load + entries.reduce((sum, entry) => sum + entry.loadSeconds, 0);
+    const load =
+      processed.seconds.load + entries.reduce((sum, entry) => sum + entry.loadSeconds, 0);
     const share = {
       ...processed.seconds,
       load,
@@ -193,7 +212,12 @@ export class SourceBatch {
     const storeBegun = performance.now();
     return {
       messages,
-      offsets: parts.map(({ topic, partition, offset, metadata }) => ({ topic, partition, offset, metadata })),
+      offsets: parts.map(({ topic, partition, offset, metadata }) => ({
+        topic,
+        partition,
+        offset,
+        metadata,
+      })),
       committed: async () => {
         this.#told(parts);
         const seconds = (performance.now() - storeBegun) / 1000;
@@ -293,17 +317,26 @@ export class SourceBatch {
     this.#pending = [];
     const parts = joinParts(entries);
     const messages = roundsOf(parts).flatMap((round) =>
-      partialMessages(round, { tables: [], deadLetters: [], seconds: noSeconds }, {
-        plan,
-        topics: this.#topics,
-        branch: 'batch',
-        costs: this.#costs.splice(0),
-        run: () => null,
-      }),
+      partialMessages(
+        round,
+        { tables: [], deadLetters: [], seconds: noSeconds },
+        {
+          plan,
+          topics: this.#topics,
+          branch: 'batch',
+          costs: this.#costs.splice(0),
+          run: () => null,
+        },
+      ),
     );
     return {
       messages,
-      offsets: parts.map(({ topic, partition, offset, metadata }) => ({ topic, partition, offset, metadata })),
+      offsets: parts.map(({ topic, partition, offset, metadata }) => ({
+        topic,
+        partition,
+        offset,
+        metadata,
+      })),
     };
   }
 }
@@ -312,5 +345,7 @@ const noSeconds = { load: 0, preprocess: 0, process: 0, store: 0 };
 const noShare = { bytes: 0n, records: 0n, rows: 0n, ...noSeconds };
 
 async function removeFiles(entries: readonly SpoolEntry[]): Promise<void> {
-  await Promise.all(entries.flatMap(({ file }) => (file === null ? [] : [rm(file, { force: true })])));
+  await Promise.all(
+    entries.flatMap(({ file }) => (file === null ? [] : [rm(file, { force: true })])),
+  );
 }

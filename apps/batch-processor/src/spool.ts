@@ -39,14 +39,25 @@ export function spoolables(taken: readonly TakenBlocks[]): Spoolable[] {
     const isLast = index === all.length - 1;
     const blocksOf = new Map(round.map(({ partition, blocks }) => [partition, blocks]));
     const parts = taken.flatMap(({ topic, partition, from, offset, metadata }): SpooledBlocks[] => {
-      const blocks = (blocksOf.get(partition) ?? []).map((block) => ({ ...block, payload: Buffer.alloc(0) }));
+      const blocks = (blocksOf.get(partition) ?? []).map((block) => ({
+        ...block,
+        payload: Buffer.alloc(0),
+      }));
       const end = blocks.at(-1)?.to;
       if (isLast) {
         return [{ topic, partition, blocks, offset, metadata }];
       }
       return end === undefined
         ? []
-        : [{ topic, partition, blocks, offset: from, metadata: encodeProcessorPosition({ next: end }) }];
+        : [
+            {
+              topic,
+              partition,
+              blocks,
+              offset: from,
+              metadata: encodeProcessorPosition({ next: end }),
+            },
+          ];
     });
     return { parts, round };
   });

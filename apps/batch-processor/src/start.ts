@@ -3,7 +3,12 @@ import path from 'node:path';
 import { loadPlan, Processor, type SourcePlan } from '@anabranch/compute';
 import { internalTopics } from '@anabranch/contract';
 import { connect, type Kafka } from '@anabranch/kafka';
-import { kafkaConnection, type RunningService, type ServiceContext, SourceLoops } from '@anabranch/service';
+import {
+  kafkaConnection,
+  type RunningService,
+  type ServiceContext,
+  SourceLoops,
+} from '@anabranch/service';
 import type { config } from './config.ts';
 import { SourceBatch } from './source-batch.ts';
 

@@ -1,8 +1,13 @@
 import { secret, settings, text } from '@anabranch/service';
 
 export const config = settings({
-  DATABASE_URL: secret().describe('the Postgres to write to, as postgres://user:password@host:port/database'),
-  READER_ROLE: text('the name of a role, up to 63 letters, digits or underscores', /^[a-z_][a-z0-9_]{0,62}$/)
+  DATABASE_URL: secret().describe(
+    'the Postgres to write to, as postgres://user:password@host:port/database',
+  ),
+  READER_ROLE: text(
+    'the name of a role, up to 63 letters, digits or underscores',
+    /^[a-z_][a-z0-9_]{0,62}$/,
+  )
     .default('anabranch_reader')
     .describe('a role that may read the views and the ledger; made if it is missing'),
 });

@@ -94,7 +94,10 @@ function advanceOf({ partition, branch, before, partials }: Share): Advance {
     origin: first.origin,
     from: first.from,
     to: last.to,
-    watermark: partials.reduce<bigint | null>((highest, { watermark }) => later(highest, watermark), null),
+    watermark: partials.reduce<bigint | null>(
+      (highest, { watermark }) => later(highest, watermark),
+      null,
+    ),
     epoch: last.epoch,
     definition: first.definition,
     partials: partials.length,
@@ -183,7 +186,11 @@ async function mergeWindows(
 ): Promise<void> {
   const { name } = plan.table;
   const run = async (label: string, text: string, time: bigint | null): Promise<void> => {
-    await client.query({ name: `${label} ${name}`, text, values: [time === null ? null : timestamp(time)] });
+    await client.query({
+      name: `${label} ${name}`,
+      text,
+      values: [time === null ? null : timestamp(time)],
+    });
   };
   const possible = await final.possible();
   const late = possible !== null && (await isStagedBefore(client, plan, possible));
@@ -204,7 +211,9 @@ async function mergeWindows(
 function countsOf(shares: readonly Share[]): TableCount[] {
   const counts = new Map<string, TableCount>();
   for (const { partition, branch, partials } of shares) {
-    for (const { name, read, filtered, aggregated, dead } of partials.flatMap(({ tables }) => tables)) {
+    for (const { name, read, filtered, aggregated, dead } of partials.flatMap(
+      ({ tables }) => tables,
+    )) {
       const key = JSON.stringify([name, partition, branch]);
       const sum = counts.get(key);
       counts.set(key, {

@@ -45,7 +45,10 @@ export class PartitionFrontiers {
         this.#frontiers.set(key(partition, branch), {
           fence: before.fence,
           next: last.to,
-          watermark: partials.reduce((highest, { watermark }) => later(highest, watermark), before.watermark),
+          watermark: partials.reduce(
+            (highest, { watermark }) => later(highest, watermark),
+            before.watermark,
+          ),
         });
       }
     }
@@ -112,9 +115,15 @@ export function judgePartials(
       replayed.push(partial);
       continue;
     }
-    const fault = verdict === 'merge' ? tableFault(partial, plan) : misfitReason(partial, verdict, next);
+    const fault =
+      verdict === 'merge' ? tableFault(partial, plan) : misfitReason(partial, verdict, next);
     if (fault !== null) {
-      misfits.set(partition, { partial, verdict: verdict === 'merge' ? 'refused' : verdict, next, reason: fault });
+      misfits.set(partition, {
+        partial,
+        verdict: verdict === 'merge' ? 'refused' : verdict,
+        next,
+        reason: fault,
+      });
     } else if (share === undefined) {
       shares.set(name, { partition, branch, before, partials: [partial] });
     } else {
@@ -124,20 +133,29 @@ export function judgePartials(
   return { shares: [...shares.values()], replayed, misfits: [...misfits.values()] };
 }
 
-function misfitReason({ branch, from, to }: Partial, verdict: 'gap' | 'overlap', next: bigint): string {
+function misfitReason(
+  { branch, from, to }: Partial,
+  verdict: 'gap' | 'overlap',
+  next: bigint,
+): string {
   return verdict === 'gap'
     ? `Source offsets [${next}, ${from}) are missing on the ${branch} branch: see docs/operations.md, "A partition is halted".`
     : `The ${branch} partial [${from}, ${to}) overlaps what is applied up to ${next}: see docs/operations.md, "A partition is halted".`;
 }
 
 /** A partial that knows other tables than this service would leave records out of one of them. */
-function tableFault({ tables, branch, split }: Partial, plan: Pick<SourcePlan, 'tables'>): string | null {
+function tableFault(
+  { tables, branch, split }: Partial,
+  plan: Pick<SourcePlan, 'tables'>,
+): string | null {
   if (tables.length === 0 && split[branch] === 0n) {
     return null;
   }
   const got = new Map(tables.map(({ name, hash }) => [name, hash]));
   const differs = plan.tables.find(({ table }) => got.get(table.name) !== table.hash)?.table.name;
-  const unknown = tables.find(({ name }) => !plan.tables.some(({ table }) => table.name === name))?.name;
+  const unknown = tables.find(
+    ({ name }) => !plan.tables.some(({ table }) => table.name === name),
+  )?.name;
   const name = differs ?? unknown;
   return name === undefined
     ? null

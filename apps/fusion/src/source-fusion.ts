@@ -35,7 +35,12 @@ import {
 import { type Log, type Metrics, StageClock } from '@anabranch/service';
 import type pg from 'pg';
 import { merge } from './merge.ts';
-import { judgePartials, type Misfit, PartitionFrontiers, type Share } from './partition-frontiers.ts';
+import {
+  judgePartials,
+  type Misfit,
+  PartitionFrontiers,
+  type Share,
+} from './partition-frontiers.ts';
 
 export interface SourceFusionOptions {
   readonly plan: SourcePlan;
@@ -124,7 +129,11 @@ export class SourceFusion {
     for (const piece of work) {
       this.#read(piece, context, partials, letters, read);
     }
-    const { shares, replayed, misfits } = judgePartials(partials, this.#frontiers, this.#options.plan);
+    const { shares, replayed, misfits } = judgePartials(
+      partials,
+      this.#frontiers,
+      this.#options.plan,
+    );
     for (const misfit of misfits) {
       await this.#halt(misfit, context);
     }
@@ -132,7 +141,9 @@ export class SourceFusion {
     this.#clock.add({ load: (performance.now() - startedAt) / 1000 });
     // A halted partition is read again from where its last transaction left it.
     const halted = new Set(misfits.map(({ partial }) => partial.partition));
-    const positions = read.filter(({ topic, partition }) => topic !== results || !halted.has(partition));
+    const positions = read.filter(
+      ({ topic, partition }) => topic !== results || !halted.has(partition),
+    );
     const applied = await this.#apply(shares, letters, positions, context);
     this.#frontiers.advance(applied);
     this.#count(applied);
@@ -191,9 +202,24 @@ export class SourceFusion {
     const { partition, branch, from, to } = partial;
     metrics.blocksTotal.inc({ fate: verdict === 'gap' ? 'gap' : 'overlap' });
     const source = plan.source.name;
-    log.error('a partial does not fit: its partition is halted', { source, partition, branch, verdict, reason });
+    log.error('a partial does not fit: its partition is halted', {
+      source,
+      partition,
+      branch,
+      verdict,
+      reason,
+    });
     const rows = verdict === 'gap' ? null : Buffer.concat(partial.tables.map(({ text }) => text));
-    await recordConflict(pool, { source, partition, branch, verdict, next, from, to, partial: rows });
+    await recordConflict(pool, {
+      source,
+      partition,
+      branch,
+      verdict,
+      next,
+      from,
+      to,
+      partial: rows,
+    });
     context.halt(this.#topics.results, partition, reason);
   }
 
@@ -216,7 +242,11 @@ export class SourceFusion {
       }
     }
     const { results } = this.#topics;
-    await this.#commit([], letters, positions.filter(({ topic }) => topic !== results));
+    await this.#commit(
+      [],
+      letters,
+      positions.filter(({ topic }) => topic !== results),
+    );
     const applied: Share[] = [];
     for (const position of positions.filter(({ topic }) => topic === results)) {
       const own = shares.filter(({ partition }) => partition === position.partition);
@@ -314,7 +344,9 @@ export class SourceFusion {
       }
     } catch (error) {
       // The rows are committed; a later step raises the watermark as far. Costs may be lost.
-      log.repeat('after-step', 'warn', 'the final watermark or the costs could not be written', { error });
+      log.repeat('after-step', 'warn', 'the final watermark or the costs could not be written', {
+        error,
+      });
     }
   }
 }

@@ -2,7 +2,12 @@ import { loadPlan, type SourcePlan } from '@anabranch/compute';
 import { internalTopics } from '@anabranch/contract';
 import { connect, type Kafka } from '@anabranch/kafka';
 import { checkServer, createTables, isUnavailable, migrate, openPool } from '@anabranch/postgres';
-import { kafkaConnection, type RunningService, type ServiceContext, SourceLoops } from '@anabranch/service';
+import {
+  kafkaConnection,
+  type RunningService,
+  type ServiceContext,
+  SourceLoops,
+} from '@anabranch/service';
 import type pg from 'pg';
 import type { config } from './config.ts';
 import { SourceFusion } from './source-fusion.ts';

@@ -20,7 +20,10 @@ export function deadLetters(
   for (let i = 0; i < positions.length; i++) {
     const verdict = verdicts[i] ?? 0;
     if (verdict < 0) {
-      const { code, detail } = reasons[-1 - verdict] ?? { code: 'invalid', detail: 'The record is invalid.' };
+      const { code, detail } = reasons[-1 - verdict] ?? {
+        code: 'invalid',
+        detail: 'The record is invalid.',
+      };
       why.set(lines.offsets[positions[i] ?? 0] ?? -1, { code, reason: detail });
     }
   }
@@ -33,7 +36,17 @@ export function deadLetters(
   for (const batch of batches) {
     walk(
       batch,
-      (bytes, offset, timestamp, valueStart, valueEnd, keyStart, keyEnd, headersStart, headersEnd) => {
+      (
+        bytes,
+        offset,
+        timestamp,
+        valueStart,
+        valueEnd,
+        keyStart,
+        keyEnd,
+        headersStart,
+        headersEnd,
+      ) => {
         const reason = why.get(offset);
         if (reason !== undefined) {
           letters.push({

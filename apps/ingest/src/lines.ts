@@ -78,7 +78,17 @@ export function readLines(batches: readonly Buffer[], options: LinesOptions): Li
   for (const batch of batches) {
     walk(
       batch,
-      (values, offset, timestamp, valueStart, valueEnd, _keyStart, _keyEnd, headersStart, headersEnd) => {
+      (
+        values,
+        offset,
+        timestamp,
+        valueStart,
+        valueEnd,
+        _keyStart,
+        _keyEnd,
+        headersStart,
+        headersEnd,
+      ) => {
         if (timestamp > producedAt) {
           producedAt = timestamp;
         }
@@ -119,7 +129,9 @@ export function readLines(batches: readonly Buffer[], options: LinesOptions): Li
         if (wanted.size > 0 && headersEnd - headersStart > 1) {
           for (const { key, value } of readHeaders(values, headersStart, headersEnd)) {
             if (wanted.has(key)) {
-              headers ??= new Map(headerNames.map((name) => [name, Array<string | null>(records).fill(null)]));
+              headers ??= new Map(
+                headerNames.map((name) => [name, Array<string | null>(records).fill(null)]),
+              );
               const column = headers.get(key);
               if (column !== undefined) {
                 // Of a header that occurs more than once, the last one counts. NUL isn't text.
@@ -166,7 +178,10 @@ function replaceLineFeeds(text: Buffer, start: number, end: number): number[] | 
   return feeds;
 }
 
-function cut(headers: ReadonlyMap<string, (string | null)[]>, count: number): Map<string, (string | null)[]> {
+function cut(
+  headers: ReadonlyMap<string, (string | null)[]>,
+  count: number,
+): Map<string, (string | null)[]> {
   return new Map([...headers].map(([name, column]) => [name, column.slice(0, count)]));
 }
 
@@ -206,7 +221,9 @@ function withoutInvalid(lines: Lines): Lines {
     headers:
       lines.headers === null
         ? null
-        : new Map([...lines.headers].map(([name, column]) => [name, kept.map((i) => column[i] ?? null)])),
+        : new Map(
+            [...lines.headers].map(([name, column]) => [name, kept.map((i) => column[i] ?? null)]),
+          ),
     refused,
   };
 }

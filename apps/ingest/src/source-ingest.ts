@@ -69,7 +69,10 @@ export class SourceIngest {
     this.revoked();
     await this.#options.prepareTopics();
     for (const { topic, partition, committed, earliest } of assigned) {
-      const position = committed === null ? { origin: earliest, highest: null } : decodeIngestPosition(committed.metadata);
+      const position =
+        committed === null
+          ? { origin: earliest, highest: null }
+          : decodeIngestPosition(committed.metadata);
       if (position === null) {
         context.halt(
           topic,
@@ -92,7 +95,9 @@ export class SourceIngest {
 
   async step(work: readonly PartitionWork[], context: StepContext): Promise<StepResult | null> {
     const now = this.#options.now();
-    const shares = await this.#clock.stage('load', () => Promise.resolve(this.#read(work, context)));
+    const shares = await this.#clock.stage('load', () =>
+      Promise.resolve(this.#read(work, context)),
+    );
     const verdicts = await this.#clock.stage('process', () => this.#classify(shares, now));
     const result: Result = { messages: [], offsets: [] };
     const moved = new Map<number, PartitionState>();
@@ -156,18 +161,18 @@ export class SourceIngest {
 
   async #classify(shares: readonly Share[], now: number): Promise<Classified[]> {
     const { plan, classifier } = this.#options;
-    const blocks = shares.map(
-      ({ work, state, lines }): RecordBlock => ({
-        partition: work.partition,
-        text: lines.text,
-        count: lines.count,
-        highest: state.highest,
-        timestamps: plan.usesTimestamps ? lines.timestamps : null,
-        headers: lines.headers,
-        sizes: lines.sizes,
-      }),
-    );
-    return blocks.length === 0 ? [] : classifier.classify(blocks, ceiling(now, plan.source.maxSkew));
+    const blocks = shares.map(({ work, state, lines }): RecordBlock => ({
+      partition: work.partition,
+      text: lines.text,
+      count: lines.count,
+      highest: state.highest,
+      timestamps: plan.usesTimestamps ? lines.timestamps : null,
+      headers: lines.headers,
+      sizes: lines.sizes,
+    }));
+    return blocks.length === 0
+      ? []
+      : classifier.classify(blocks, ceiling(now, plan.source.maxSkew));
   }
 
   #write(
@@ -194,7 +199,9 @@ export class SourceIngest {
       producedAt: BigInt(lines.producedAt),
     };
     for (const branch of ['stream', 'batch'] as const) {
-      result.messages.push(message(this.#topics[branch], partition, { ...coverage, ...split[branch] }));
+      result.messages.push(
+        message(this.#topics[branch], partition, { ...coverage, ...split[branch] }),
+      );
       metrics.recordsTotal.inc({ source: source.name, fate: branch }, Number(split.counts[branch]));
     }
     metrics.blocksTotal.inc({ fate: 'written' }, 2);
@@ -207,7 +214,10 @@ export class SourceIngest {
     }
     verdict.rules.forEach((records, rule) => {
       const branch = source.split[rule]?.to ?? source.defaultBranch;
-      metrics.splitRecordsTotal.inc({ source: source.name, rule: this.#ruleNames[rule] ?? 'default', branch }, records);
+      metrics.splitRecordsTotal.inc(
+        { source: source.name, rule: this.#ruleNames[rule] ?? 'default', branch },
+        records,
+      );
     });
     result.offsets.push({
       topic,
@@ -219,18 +229,17 @@ export class SourceIngest {
   }
 
   /** Lets the watermarks of partitions that have been silent for the idle timeout follow the clock. */
-  #followClock(
-    moved: Map<number, PartitionState>,
-    now: number,
-    result: Result,
-  ): void {
+  #followClock(moved: Map<number, PartitionState>, now: number, result: Result): void {
     const { source } = this.#options.plan;
     const { idleTimeout } = source;
     if (idleTimeout === null) {
       return;
     }
     for (const [partition, state] of this.#partitions) {
-      if (moved.has(partition) || now - state.activeAt < Math.max(idleTimeout, shortestIdleStride)) {
+      if (
+        moved.has(partition) ||
+        now - state.activeAt < Math.max(idleTimeout, shortestIdleStride)
+      ) {
         continue;
       }
       const highest = highestWhenIdle(state.highest, now, idleTimeout);
@@ -249,7 +258,10 @@ export class SourceIngest {
         altered: [],
         payload: Buffer.alloc(0),
       };
-      result.messages.push(message(this.#topics.stream, partition, block), message(this.#topics.batch, partition, block));
+      result.messages.push(
+        message(this.#topics.stream, partition, block),
+        message(this.#topics.batch, partition, block),
+      );
       result.offsets.push({
         topic: source.topic,
         partition,
@@ -273,7 +285,11 @@ interface Share {
   readonly lines: Lines;
 }
 
-const message = (topic: string, partition: number, block: Block): StepResult['messages'][number] => ({
+const message = (
+  topic: string,
+  partition: number,
+  block: Block,
+): StepResult['messages'][number] => ({
   topic,
   partition,
   value: encodeBlock(block),

@@ -1,7 +1,12 @@
 import { Classifier, loadPlan, type SourcePlan } from '@anabranch/compute';
 import { internalTopics } from '@anabranch/contract';
 import { connect, type Kafka } from '@anabranch/kafka';
-import { kafkaConnection, type RunningService, type ServiceContext, SourceLoops } from '@anabranch/service';
+import {
+  kafkaConnection,
+  type RunningService,
+  type ServiceContext,
+  SourceLoops,
+} from '@anabranch/service';
 import type { config } from './config.ts';
 import { SourceIngest } from './source-ingest.ts';
 import { prepareTopics } from './topics.ts';
@@ -62,7 +67,10 @@ async function startSource(
     },
     idleMilliseconds: 500,
     onWaitingForTopic: (topic) => {
-      log.warn('the source topic does not exist yet: waiting for it', { source: source.name, topic });
+      log.warn('the source topic does not exist yet: waiting for it', {
+        source: source.name,
+        topic,
+      });
     },
     assigned: (partitions, assignedContext) => ingest.assigned(partitions, assignedContext),
     revoked: () => {

@@ -16,7 +16,11 @@ export async function prepareTopics(
       await admin.createPartitions(name, partitions);
     }
     await admin.ensureTopics([
-      { name, partitions: Math.max(partitions, found?.partitions ?? 0), configs: internalTopicSettings },
+      {
+        name,
+        partitions: Math.max(partitions, found?.partitions ?? 0),
+        configs: internalTopicSettings,
+      },
     ]);
   }
 }

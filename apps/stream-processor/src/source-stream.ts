@@ -1,6 +1,18 @@
 import type { Processor, SourcePlan } from '@anabranch/compute';
-import { countRecords, type InternalTopics, internalTopics, type StepCost, stepCost } from '@anabranch/contract';
-import type { AssignedContext, AssignedPartition, PartitionWork, StepContext, StepResult } from '@anabranch/kafka';
+import {
+  countRecords,
+  type InternalTopics,
+  internalTopics,
+  type StepCost,
+  stepCost,
+} from '@anabranch/contract';
+import type {
+  AssignedContext,
+  AssignedPartition,
+  PartitionWork,
+  StepContext,
+  StepResult,
+} from '@anabranch/kafka';
 import { BlockIntake, partialMessages, type PartitionBlocks, roundsOf } from '@anabranch/processor';
 import { type Metrics, StageClock } from '@anabranch/service';
 
@@ -40,7 +52,9 @@ export class SourceStream {
 
   async step(work: readonly PartitionWork[], context: StepContext): Promise<StepResult | null> {
     const { plan } = this.#options;
-    const taken = await this.#clock.stage('load', () => Promise.resolve(this.#intake.take(work, context)));
+    const taken = await this.#clock.stage('load', () =>
+      Promise.resolve(this.#intake.take(work, context)),
+    );
     if (taken.length === 0) {
       return null;
     }
@@ -51,13 +65,22 @@ export class SourceStream {
     const encodedAt = performance.now();
     return {
       messages,
-      offsets: taken.map(({ topic, partition, offset, metadata }) => ({ topic, partition, offset, metadata })),
+      offsets: taken.map(({ topic, partition, offset, metadata }) => ({
+        topic,
+        partition,
+        offset,
+        metadata,
+      })),
       committed: () => {
         for (const { partition, blocks } of taken) {
           this.#options.processed(partition, Number(blocks.at(-1)?.producedAt ?? 0n));
         }
         this.#clock.add({ store: (performance.now() - encodedAt) / 1000 });
-        const where = { instance: this.#options.instance, source: plan.source.name, branch: 'stream' as const };
+        const where = {
+          instance: this.#options.instance,
+          source: plan.source.name,
+          branch: 'stream' as const,
+        };
         this.#costs = [stepCost(this.#clock.end(), where)];
       },
     };

@@ -1,7 +1,12 @@
 import { loadPlan, Processor, type SourcePlan } from '@anabranch/compute';
 import { internalTopics } from '@anabranch/contract';
 import { connect, type Kafka } from '@anabranch/kafka';
-import { kafkaConnection, type RunningService, type ServiceContext, SourceLoops } from '@anabranch/service';
+import {
+  kafkaConnection,
+  type RunningService,
+  type ServiceContext,
+  SourceLoops,
+} from '@anabranch/service';
 import type { config } from './config.ts';
 import { SourceStream } from './source-stream.ts';
 

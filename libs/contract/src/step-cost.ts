@@ -4,7 +4,8 @@ type Counts = 'bytes' | 'records' | 'rows';
 
 /** The cost of a step that has just ended, from what was measured of it: counts, and seconds a stage. */
 export function stepCost(
-  measured: Pick<StepCost, 'service' | 'load' | 'preprocess' | 'process' | 'store'> & Readonly<Record<Counts, number>>,
+  measured: Pick<StepCost, 'service' | 'load' | 'preprocess' | 'process' | 'store'> &
+    Readonly<Record<Counts, number>>,
   where: Pick<StepCost, 'instance' | 'source' | 'branch'>,
 ): StepCost {
   return {

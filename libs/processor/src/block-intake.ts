@@ -44,7 +44,10 @@ export class BlockIntake {
   assigned(assigned: readonly AssignedPartition[], context: AssignedContext): void {
     this.#readers.clear();
     for (const { topic, partition, committed } of assigned) {
-      const reader = blockReader(committed?.metadata ?? null, `${this.#source}/${partition} ${this.#branch}`);
+      const reader = blockReader(
+        committed?.metadata ?? null,
+        `${this.#source}/${partition} ${this.#branch}`,
+      );
       if (reader === null) {
         context.halt(
           topic,
@@ -80,7 +83,9 @@ export class BlockIntake {
           batch,
           (bytes, at, _timestamp, valueStart, valueEnd) => {
             offset = BigInt(at);
-            const block = reader.take(bytes.subarray(Math.max(valueStart, 0), Math.max(valueEnd, 0)));
+            const block = reader.take(
+              bytes.subarray(Math.max(valueStart, 0), Math.max(valueEnd, 0)),
+            );
             if (block === null) {
               replayed++;
             } else {

@@ -61,7 +61,10 @@ export function coverageOf(blocks: readonly Coverage[]): Coverage {
   }
   blocks.reduce((before, block) => {
     if (before.to !== block.from) {
-      throw new CoverageError('NOT_CONTIGUOUS', `[${block.from}, ${block.to}) doesn't begin at ${before.to}.`);
+      throw new CoverageError(
+        'NOT_CONTIGUOUS',
+        `[${block.from}, ${block.to}) doesn't begin at ${before.to}.`,
+      );
     }
     return block;
   });

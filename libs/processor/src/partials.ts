@@ -41,7 +41,10 @@ export function partialMessages(
     const partial = {
       ...coverageOf(blocks),
       branch,
-      producedAt: blocks.reduce((newest, { producedAt }) => (producedAt > newest ? producedAt : newest), 0n),
+      producedAt: blocks.reduce(
+        (newest, { producedAt }) => (producedAt > newest ? producedAt : newest),
+        0n,
+      ),
       tables: tableParts(plan, processed, partition),
       costs: index === 0 ? costs : [],
       run: run(partition, index === 0),
@@ -73,7 +76,11 @@ function tableParts(plan: SourcePlan, processed: Processed, partition: number): 
     }));
 }
 
-function deadLetters(processed: Processed, partition: number, blocks: readonly Block[]): DeadLetter[] {
+function deadLetters(
+  processed: Processed,
+  partition: number,
+  blocks: readonly Block[],
+): DeadLetter[] {
   return processed.deadLetters
     .filter((letter) => letter.partition === partition)
     .map(({ offset, table, code, detail, text }) => ({

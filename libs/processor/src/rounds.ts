@@ -12,7 +12,9 @@ export interface PartitionBlocks {
  * belong to one definition: round i has the i-th stretch of each partition. It is one round but for
  * the moment of an upgrade.
  */
-export function roundsOf(taken: readonly Pick<TakenBlocks, 'partition' | 'blocks'>[]): PartitionBlocks[][] {
+export function roundsOf(
+  taken: readonly Pick<TakenBlocks, 'partition' | 'blocks'>[],
+): PartitionBlocks[][] {
   const rounds: PartitionBlocks[][] = [];
   for (const { partition, blocks } of taken) {
     let round = -1;

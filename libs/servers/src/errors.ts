@@ -1,4 +1,6 @@
 export type ServersErrorCode =
+  /** One of the four services ended by itself. */
+  | 'SERVICE_ENDED'
   /** No Java, or one older than 17. */
   | 'JAVA_MISSING'
   /** The jars aren't cached yet and there is no Maven to get them. */

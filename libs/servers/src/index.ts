@@ -4,3 +4,11 @@ export { type KafkaOptions, type LocalKafka, startKafka } from './kafka.ts';
 export { type LocalPostgres, type PostgresOptions, startPostgres } from './postgres.ts';
 export type { ServerOptions } from './server-options.ts';
 export { type Servers, type ServersOptions, startServers } from './servers.ts';
+export {
+  type LogLine,
+  type Readiness,
+  type ServiceName,
+  serviceNames,
+  ServiceProcess,
+  type ServiceProcessOptions,
+} from './service-process.ts';

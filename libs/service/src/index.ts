@@ -30,6 +30,7 @@ export {
   text,
 } from './settings.ts';
 export type { CommonConfig, KafkaConnection } from './settings.ts';
+export { SourceLoops } from './source-loops.ts';
 export { StageClock } from './stage-clock.ts';
 export type { StageCost } from './stage-clock.ts';
 export { waitFor } from './wait-for.ts';

@@ -163,12 +163,18 @@ export type CommonConfig = z.infer<z.ZodObject<typeof commonSettings>>;
 export interface KafkaConnection {
   readonly brokers: readonly string[];
   readonly ssl: boolean | { readonly ca?: string; readonly cert?: string; readonly key?: string };
-  readonly sasl?: {
-    readonly mechanism: 'plain' | 'scram-sha-256' | 'scram-sha-512';
+  readonly sasl?: Login;
+}
+
+type Mechanism = 'plain' | 'scram-sha-256' | 'scram-sha-512';
+
+type Login = {
+  readonly [M in Mechanism]: {
+    readonly mechanism: M;
     readonly username: string;
     readonly password: string;
   };
-}
+}[Mechanism];
 
 /** What the settings say about the connection to Kafka, as Kafka's clients take it. */
 export function kafkaConnection(config: CommonConfig): KafkaConnection {
@@ -183,7 +189,7 @@ export function kafkaConnection(config: CommonConfig): KafkaConnection {
     brokers: config.KAFKA_BROKERS,
     ssl: config.KAFKA_SSL && Object.keys(files).length > 0 ? files : config.KAFKA_SSL,
     ...(mechanism && {
-      sasl: { mechanism: saslMechanisms[mechanism], username, password },
+      sasl: { mechanism: saslMechanisms[mechanism], username, password } as Login,
     }),
   };
 }
