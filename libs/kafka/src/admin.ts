@@ -97,6 +97,8 @@ export class Admin {
 
   /** Deletes the records in front of an offset, as retention would. */
   async deleteRecords(topic: string, partition: number, before: bigint): Promise<void> {
+    // kafkajs looks for the leader before it asks for the topic's metadata.
+    await this.offsets(topic);
     await this.#call((admin) =>
       admin.deleteTopicRecords({ topic, partitions: [{ partition, offset: before.toString() }] }),
     );

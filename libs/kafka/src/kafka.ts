@@ -2,6 +2,7 @@ import { Admin } from './admin.ts';
 import { backOff, wait } from './back-off.ts';
 import type { KafkaConfig } from './patched-kafkajs.ts';
 import { Producer } from './producer.ts';
+import { readTopic, type TopicVisitor } from './read-topic.ts';
 import { StepLoop, type StepLoopOptions } from './step-loop.ts';
 import { reportAway, waitForTopic } from './wait-for-topic.ts';
 import {
@@ -48,6 +49,11 @@ export class Kafka {
     signal?: AbortSignal,
   ): Promise<number> {
     return waitForTopic(this.admin, this.#config, name, onWaiting, signal);
+  }
+
+  /** Reads all committed records that a topic has now. For tests and tools. */
+  readTopic(topic: string, visit: TopicVisitor): Promise<void> {
+    return readTopic(this.#config, topic, visit);
   }
 
   /** Closes the admin client. Loops and producers are closed by who made them. */

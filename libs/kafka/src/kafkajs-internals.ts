@@ -20,7 +20,7 @@ export interface SampleRecord {
 
 const encodeRecord = internal('protocol/recordBatch/record/v0') as (record: object) => Encoded;
 const { RecordBatch } = internal('protocol/recordBatch/v0') as {
-  RecordBatch(batch: object): Promise<Encoded>;
+  RecordBatch: (batch: object) => Promise<Encoded>;
 };
 
 /** One uncompressed record batch that begins at offset 0. */

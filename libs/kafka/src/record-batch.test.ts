@@ -118,7 +118,9 @@ describe('walk', () => {
   });
 
   it('refuses a batch of which any bit behind its header is wrong', async () => {
-    const batch = await compressed('none', [{ key: Buffer.from('k'), value: Buffer.from('value') }]);
+    const batch = await compressed('none', [
+      { key: Buffer.from('k'), value: Buffer.from('value') },
+    ]);
     for (let at = 17; at < batch.length; at++) {
       const damaged = Buffer.from(batch);
       damaged[at]! ^= 1;
@@ -159,7 +161,11 @@ describe('walk', () => {
   it.each(['gzip', 'snappy', 'lz4', 'zstd'] as const)(
     'refuses bytes that are not %s, and names the offset',
     async (codec) => {
-      const batch = await compressed(codec, [{ value: null }], Buffer.from('this is not compressed'));
+      const batch = await compressed(
+        codec,
+        [{ value: null }],
+        Buffer.from('this is not compressed'),
+      );
       batch.writeBigInt64BE(77n, 0);
       const error = errorOf(() => records(batch));
       expect(error).toMatchObject({ code: 'CORRUPT_BATCH', offset: 77n });
@@ -171,7 +177,10 @@ describe('walk', () => {
     const batch = Buffer.alloc(40);
     batch.writeBigInt64BE(12n, 0);
     batch[16] = 1;
-    expect(errorOf(() => records(batch))).toMatchObject({ code: 'UNSUPPORTED_FORMAT', offset: 12n });
+    expect(errorOf(() => records(batch))).toMatchObject({
+      code: 'UNSUPPORTED_FORMAT',
+      offset: 12n,
+    });
   });
 });
 

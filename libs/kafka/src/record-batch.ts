@@ -64,7 +64,8 @@ let position = 0;
 
 /**
  * Visits the records of a record batch in the order of their offsets, without an object or a promise
- * per record: 15 to 25 million records of 200 bytes a second on one core, next to 2.5 million by kafkajs' own decoder.
+ * per record: 10 million records of 200 bytes a second on one core, checksum included, next to 2.5
+ * million by kafkajs' own decoder.
  *
  * @throws KafkaError CORRUPT_BATCH, UNSUPPORTED_FORMAT or BATCH_TOO_LARGE, with the batch's first
  *   offset. The visitor may have been called for records in front of the corruption.
@@ -99,7 +100,7 @@ function walkRecords(
   if (batch.length < recordsAt || batch.readInt32BE(8) !== batch.length - 12) {
     throw corrupt('is cut short');
   }
-  // 1 GB/s: a tenth of what it costs to look at the records.
+  // A third of what the whole walk costs.
   if (crc32c(batch.subarray(attributesAt)) >>> 0 !== batch.readUInt32BE(crcAt)) {
     throw corrupt('has a wrong checksum');
   }

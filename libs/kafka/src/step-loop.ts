@@ -43,21 +43,23 @@ export interface StepLoopOptions {
   assigned(
     partitions: readonly AssignedPartition[],
     context: AssignedContext,
-  ): Promise<readonly StartOffset[] | void>;
+  ): MaybePromise<readonly StartOffset[] | void>;
   /** What was made of the partitions since `assigned` must be dropped: nothing of it was committed. */
-  revoked(): void | Promise<void>;
+  revoked(): MaybePromise<void>;
   /**
    * Turns work into messages and offsets. null: there is nothing to commit yet, the service keeps the
    * work. Never called again before it has ended. May throw HaltPartition; an error with `fatal: true`
    * ends the loop, one with `retriable: true` is retried for ever, one with `rejoin: true` (somebody
    * else seems to own the partitions) leaves the group and joins it anew, others are retried some times.
    */
-  step(work: readonly PartitionWork[], context: StepContext): Promise<StepResult | null>;
+  step(work: readonly PartitionWork[], context: StepContext): MaybePromise<StepResult | null>;
   /** A partition is halted because offsets that were to be read don't exist. */
   lost?(range: LostRange): void;
   /** The loop has ended for good: the process should too, with an exit code that says so. */
   onFatal(error: Error): void;
 }
+
+type MaybePromise<T> = T | Promise<T>;
 
 export interface StepLimits {
   /** A step gets about this many bytes at most, over all partitions. */
