@@ -3,7 +3,7 @@ import { createServer, type Server } from 'node:net';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { freePort, onFreePort } from './free-port.ts';
 
 let directory: string;
@@ -55,6 +55,7 @@ it('tries other ports when somebody is faster, and passes on any other failure',
   expect(tried.size).toBe(3);
   expect([...tried].at(-1)).toBe(port);
 
-  const disk = new Error('disk full');
-  await expect(onFreePort(directory, undefined, () => Promise.reject(disk))).rejects.toBe(disk);
+  const start = vi.fn<typeof startOn>().mockRejectedValue(new Error('disk full'));
+  await expect(onFreePort(directory, undefined, start)).rejects.toThrow('disk full');
+  expect(start).toHaveBeenCalledOnce();
 });

@@ -93,8 +93,11 @@ function moveInto(partial: string, jars: string, unique: string): void {
     try {
       renameSync(jars, broken);
       rmSync(broken, { recursive: true, force: true });
-    } catch {
+    } catch (error) {
       // There is none, as usual.
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') {
+        throw error;
+      }
     }
     try {
       renameSync(partial, jars);

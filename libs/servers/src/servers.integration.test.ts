@@ -18,6 +18,7 @@ import type { ServersError } from './errors.ts';
 import { startKafka } from './kafka.ts';
 import { answersAsKafka } from './kafka-probe.ts';
 import { startPostgres } from './postgres.ts';
+import { postgresUser } from './postgres-binaries.ts';
 import { childrenOf, identify, isRunning, type ProcessIdentity } from './process-identity.ts';
 import { type Servers, startServers } from './servers.ts';
 
@@ -136,11 +137,12 @@ describe('a process that runs servers', () => {
     return Object.assign(parent, { servers: JSON.parse(line) as Servers });
   }
 
-  it('leaves none behind when it is killed', async () => {
+  it('leaves none behind when it is killed, not even frozen ones', async () => {
     const parent = await run();
     const processes = [runningServer('kafka'), runningServer('postgres')];
     expect(processes.every(isRunning)).toBe(true);
     const watchdogs = processes.map(watchdogOf);
+    processes.forEach(({ pid }) => process.kill(pid, 'SIGSTOP'));
     parent.kill('SIGKILL');
     await vi.waitUntil(() => ![...processes, ...watchdogs].some(isRunning), 20_000);
     // By a clean stop: Postgres removes this file at the end of one.
@@ -273,7 +275,8 @@ describe('faults', () => {
     await postgres.stop();
     const file = path.join(directory, 'postgres', 'data', 'postmaster.pid');
     const lines = readFileSync(file, 'utf8').split('\n');
-    const somebody = spawn('sleep', ['60']);
+    // Of the same user: Postgres itself sees through the others.
+    const somebody = spawn('sleep', ['60'], { ...postgresUser() });
     onTestFinished(() => void somebody.kill());
     writeFileSync(file, [somebody.pid, ...lines.slice(1)].join('\n'));
     const again = await startPostgres(options());
