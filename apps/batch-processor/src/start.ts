@@ -68,6 +68,7 @@ async function startSource(
     transactionalId: `anabranch.batch-processor.${source.name}.${config.INSTANCE}`,
     topics: [internalTopics(source.topic).batch],
     transactional: true,
+    sessionTimeout: config.SESSION_SECONDS * 1000,
     transactionTimeout: transactionMilliseconds,
     limits: {
       stepBytes,

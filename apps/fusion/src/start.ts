@@ -71,6 +71,7 @@ function startSource(
     topics: [results, dead],
     // Postgres has the truth; the group's offsets only show how far fusion is.
     transactional: false,
+    sessionTimeout: config.SESSION_SECONDS * 1000,
     limits: {
       stepBytes,
       stepMilliseconds: gatherMilliseconds,

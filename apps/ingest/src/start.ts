@@ -59,6 +59,7 @@ async function startSource(
     transactionalId: `anabranch.ingest.${source.name}.${config.INSTANCE}`,
     topics: [source.topic],
     transactional: true,
+    sessionTimeout: config.SESSION_SECONDS * 1000,
     limits: {
       stepBytes,
       stepMilliseconds: gatherMilliseconds,

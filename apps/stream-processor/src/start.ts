@@ -51,6 +51,7 @@ async function startSource(
     transactionalId: `anabranch.stream-processor.${source.name}.${config.INSTANCE}`,
     topics: [internalTopics(source.topic).stream],
     transactional: true,
+    sessionTimeout: config.SESSION_SECONDS * 1000,
     limits: {
       stepBytes: config.STEP_BYTES,
       stepMilliseconds: config.STEP_MILLISECONDS,

@@ -39,6 +39,7 @@ describe('settings', () => {
       LOG_LEVEL: 'info',
       LOG_FORMAT: 'json',
       SHUTDOWN_SECONDS: 10,
+      SESSION_SECONDS: 30,
       MEMORY_LIMIT: '192MB',
       EVERY_SECONDS: 1,
     });

@@ -137,6 +137,9 @@ export const commonSettings = {
   SHUTDOWN_SECONDS: decimal(0.1, 3600)
     .default(10)
     .describe('how long the work in flight may take to end when the service is asked to stop'),
+  SESSION_SECONDS: decimal(6, 300)
+    .default(30)
+    .describe('how long an instance that has vanished keeps its partitions'),
   MEMORY_LIMIT: memory()
     .default('192MB')
     .describe('how much memory DuckDB may take before it spills to disk'),
