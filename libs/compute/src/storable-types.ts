@@ -1,0 +1,97 @@
+import { type DuckDBType, DuckDBTypeId } from '@duckdb/node-api';
+import { firstMicrosecond, lastMicrosecond } from './field-types.ts';
+
+/** How values of a DuckDB type are stored in Postgres. */
+export interface StorableType {
+  readonly type: DuckDBType;
+  readonly postgresType: string;
+}
+
+/** null: there is nothing in Postgres that holds its values. */
+export function storableType(type: DuckDBType): StorableType | null {
+  const postgresType = postgresTypeOf(type);
+  return postgresType === null ? null : { type, postgresType };
+}
+
+const postgresTypes: ReadonlyMap<DuckDBTypeId, string> = new Map([
+  [DuckDBTypeId.BOOLEAN, 'boolean'],
+  [DuckDBTypeId.TINYINT, 'smallint'],
+  [DuckDBTypeId.UTINYINT, 'smallint'],
+  [DuckDBTypeId.SMALLINT, 'smallint'],
+  [DuckDBTypeId.USMALLINT, 'integer'],
+  [DuckDBTypeId.INTEGER, 'integer'],
+  [DuckDBTypeId.UINTEGER, 'bigint'],
+  [DuckDBTypeId.BIGINT, 'bigint'],
+  [DuckDBTypeId.UBIGINT, 'numeric(20)'],
+  [DuckDBTypeId.HUGEINT, 'numeric(39)'],
+  [DuckDBTypeId.FLOAT, 'real'],
+  [DuckDBTypeId.DOUBLE, 'double precision'],
+  [DuckDBTypeId.VARCHAR, 'text'],
+  [DuckDBTypeId.ENUM, 'text'],
+  [DuckDBTypeId.DATE, 'date'],
+  [DuckDBTypeId.TIMESTAMP, 'timestamp'],
+  [DuckDBTypeId.TIMESTAMP_TZ, 'timestamptz'],
+  [DuckDBTypeId.UUID, 'uuid'],
+]);
+
+function postgresTypeOf(type: DuckDBType): string | null {
+  return type.typeId === DuckDBTypeId.DECIMAL
+    ? `numeric(${String(type.width)},${String(type.scale)})`
+    : (postgresTypes.get(type.typeId) ?? null);
+}
+
+const integers: ReadonlySet<DuckDBTypeId> = new Set([
+  DuckDBTypeId.TINYINT,
+  DuckDBTypeId.UTINYINT,
+  DuckDBTypeId.SMALLINT,
+  DuckDBTypeId.USMALLINT,
+  DuckDBTypeId.INTEGER,
+  DuckDBTypeId.UINTEGER,
+  DuckDBTypeId.BIGINT,
+  DuckDBTypeId.UBIGINT,
+]);
+
+/** An integer of at most 64 bits. */
+export function isInteger(type: DuckDBType): boolean {
+  return integers.has(type.typeId);
+}
+
+export function isFloat(type: DuckDBType): boolean {
+  return type.typeId === DuckDBTypeId.FLOAT || type.typeId === DuckDBTypeId.DOUBLE;
+}
+
+/**
+ * SQL that fails for a value that DuckDB can compute but Postgres can't hold, so that it is the
+ * record that ends as a dead letter, not the whole partial; null if every value can be held.
+ *
+ * The failure is a cast of the message to a number: DuckDB's `error()` is volatile, so `TRY`, which
+ * finds the failing records, refuses it.
+ */
+export function guardedValue(type: DuckDBType, value: string): string | null {
+  const [bad, message] = unstorable(type, value);
+  return bad === null
+    ? null
+    : `CASE WHEN ${bad} THEN CASE WHEN CAST(concat('${message}: ', left(${value}::VARCHAR, 40)) AS UTINYINT) IS NULL THEN NULL ELSE ${value} END ELSE ${value} END`;
+}
+
+function unstorable({ typeId }: DuckDBType, value: string): [string, string] | [null, null] {
+  if (typeId === DuckDBTypeId.VARCHAR) {
+    return [`contains(${value}, chr(0))`, 'text with a NUL character'];
+  }
+  if (typeId === DuckDBTypeId.DATE) {
+    const bad = `NOT isinf(${value}) AND year(${value}) NOT BETWEEN 1 AND 9999`;
+    return [bad, 'date outside of the years 1 to 9999'];
+  }
+  if (typeId === DuckDBTypeId.TIMESTAMP || typeId === DuckDBTypeId.TIMESTAMP_TZ) {
+    const range = `BETWEEN ${String(firstMicrosecond)} AND ${String(lastMicrosecond)}`;
+    const bad = `NOT isinf(${value}) AND epoch_us(${value}) NOT ${range}`;
+    return [bad, 'time outside of the years 1 to 9999'];
+  }
+  return [null, null];
+}
+
+/** Whether DuckDB and Postgres hold -0 and 0 for equal, but either may come out. */
+export function withoutNegativeZero(type: DuckDBType, value: string): string {
+  // Not `value + 0`: the optimizer takes that for the value.
+  return isFloat(type) ? `CASE WHEN ${value} = 0 THEN 0 ELSE ${value} END` : value;
+}
