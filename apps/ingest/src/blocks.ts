@@ -2,10 +2,13 @@ import type { Classified } from '@anabranch/compute';
 import type { Altered, Block, Branch, Coverage, Run, SplitCounts } from '@anabranch/contract';
 import type { Lines } from './lines.ts';
 
+/** What a block holds beside its coverage. */
+export type BlockContent = Omit<Block, keyof Coverage | 'producedAt'>;
+
 export interface Split {
   readonly counts: SplitCounts;
-  readonly stream: Omit<Block, keyof Coverage | 'producedAt'>;
-  readonly batch: Omit<Block, keyof Coverage | 'producedAt'>;
+  readonly stream: BlockContent;
+  readonly batch: BlockContent;
 }
 
 /**
@@ -17,8 +20,8 @@ export function splitLines(
   { exceptions, rules, dead }: Pick<Classified, 'exceptions' | 'rules' | 'dead'>,
   defaultBranch: Branch,
 ): Split {
-  const other: Spans = new Spans(lines);
-  const usual: Spans = new Spans(lines);
+  const other = new Spans(lines);
+  const usual = new Spans(lines);
   const { positions, verdicts } = exceptions;
   let next = 0;
   for (let i = 0; i < positions.length; i++) {
@@ -48,6 +51,7 @@ class Spans {
   readonly #lines: Lines;
   /** Pairs of first line and the line behind the last. */
   readonly #bounds: number[] = [];
+  #bytes = 0;
   count = 0;
 
   constructor(lines: Lines) {
@@ -58,7 +62,9 @@ class Spans {
     if (end <= first) {
       return;
     }
+    const { starts } = this.#lines;
     this.count += end - first;
+    this.#bytes += (starts[end] ?? 0) - (starts[first] ?? 0);
     const last = this.#bounds.length - 1;
     if (this.#bounds[last] === first) {
       this.#bounds[last] = end;
@@ -67,46 +73,69 @@ class Spans {
     }
   }
 
-  content(): Omit<Block, keyof Coverage | 'producedAt'> {
-    const { text, starts, offsets } = this.#lines;
-    const pieces: Buffer[] = [];
-    const runs: { start: number; count: number }[] = [];
+  content(): BlockContent {
+    return { payload: this.#payload(), runs: this.#runs(), altered: this.#altered() };
+  }
+
+  #payload(): Buffer {
+    const { text, starts } = this.#lines;
+    if (this.#bounds.length === 2) {
+      return text.subarray(starts[this.#bounds[0] ?? 0], starts[this.#bounds[1] ?? 0]);
+    }
+    const payload = Buffer.allocUnsafe(this.#bytes);
+    let end = 0;
     for (let i = 0; i < this.#bounds.length; i += 2) {
-      const [first = 0, end = 0] = this.#bounds.slice(i, i + 2);
-      pieces.push(text.subarray(starts[first], starts[end]));
-      for (let line = first; line < end; line++) {
+      end += text.copy(payload, end, starts[this.#bounds[i] ?? 0], starts[this.#bounds[i + 1] ?? 0]);
+    }
+    return payload;
+  }
+
+  #runs(): Run[] {
+    const { offsets } = this.#lines;
+    const runs: Run[] = [];
+    let start = 0;
+    let count = 0;
+    for (let i = 0; i < this.#bounds.length; i += 2) {
+      const end = this.#bounds[i + 1] ?? 0;
+      let line = this.#bounds[i] ?? 0;
+      while (line < end) {
         const offset = offsets[line] ?? 0;
-        const run = runs.at(-1);
-        if (run !== undefined && run.start + run.count === offset) {
-          run.count++;
+        // A span is one run, unless markers or aborted records have left holes in it.
+        const whole = (offsets[end - 1] ?? 0) - offset === end - 1 - line;
+        const lines = whole ? end - line : 1;
+        if (count > 0 && start + count === offset) {
+          count += lines;
         } else {
-          runs.push({ start: offset, count: 1 });
+          if (count > 0) {
+            runs.push({ start: BigInt(start), count });
+          }
+          start = offset;
+          count = lines;
         }
+        line += lines;
       }
     }
-    return {
-      payload: pieces.length === 1 && pieces[0] !== undefined ? pieces[0] : Buffer.concat(pieces),
-      runs: runs.map(({ start, count }): Run => ({ start: BigInt(start), count })),
-      altered: this.#altered(),
-    };
+    if (count > 0) {
+      runs.push({ start: BigInt(start), count });
+    }
+    return runs;
   }
 
   /** The changes to this branch's lines, by their place in its payload. */
   #altered(): Altered[] {
-    if (this.#lines.altered.length === 0) {
-      return [];
-    }
-    const changes = new Map(this.#lines.altered.map((change) => [change.record, change]));
+    const changes = this.#lines.altered;
     const altered: Altered[] = [];
+    let next = 0;
     let place = 0;
-    for (let i = 0; i < this.#bounds.length; i += 2) {
-      const [first = 0, end = 0] = this.#bounds.slice(i, i + 2);
-      for (let line = first; line < end; line++, place++) {
-        const change = changes.get(line);
-        if (change !== undefined) {
-          altered.push({ ...change, record: place });
+    for (let i = 0; i < this.#bounds.length && next < changes.length; i += 2) {
+      const first = this.#bounds[i] ?? 0;
+      const end = this.#bounds[i + 1] ?? 0;
+      for (let change = changes[next]; change && change.record < end; change = changes[++next]) {
+        if (change.record >= first) {
+          altered.push({ ...change, record: place + change.record - first });
         }
       }
+      place += end - first;
     }
     return altered;
   }

@@ -4,17 +4,22 @@ import { readHeaders, walk } from '@anabranch/kafka';
 import type { Lines } from './lines.ts';
 
 /**
- * The dead letters of one partition's share of a step, with the bytes as they were produced: they
- * are read a second time, which costs nothing where there are none.
+ * A message on the internal topics can't be larger than 17 MiB, while the source's topic may allow
+ * more, or a compressed batch hold more.
  */
-export function deadLetters(
-  batches: readonly Buffer[],
+const maxLetterBytes = 16 * 1024 * 1024;
+
+/** The last millisecond that a `Date` knows, and Postgres too. */
+const latestTimestamp = 8.64e15;
+
+/** Offset, code and reason of each record in these lines that is dead. */
+export function deathsOf(
   lines: Lines,
   { exceptions, reasons }: Pick<Classified, 'exceptions' | 'reasons'>,
-): DeadLetter[] {
-  const why = new Map<number, { code: string; reason: string }>();
+): Map<number, Pick<DeadLetter, 'code' | 'reason'>> {
+  const deaths = new Map<number, Pick<DeadLetter, 'code' | 'reason'>>();
   for (const { offset, code, reason } of lines.refused) {
-    why.set(Number(offset), { code, reason });
+    deaths.set(Number(offset), { code, reason });
   }
   const { positions, verdicts } = exceptions;
   for (let i = 0; i < positions.length; i++) {
@@ -24,45 +29,59 @@ export function deadLetters(
         code: 'invalid',
         detail: 'The record is invalid.',
       };
-      why.set(lines.offsets[positions[i] ?? 0] ?? -1, { code, reason: detail });
+      deaths.set(lines.offsets[positions[i] ?? 0] ?? -1, { code, reason: detail });
     }
   }
-  if (why.size === 0) {
-    return [];
-  }
+  return deaths;
+}
+
+/**
+ * The dead letters of one partition's share of a step, in the order of their offsets, with the bytes
+ * as they were produced: they are read a second time, which costs nothing where there are none.
+ */
+export function deadLetters(
+  batches: readonly Buffer[],
+  deaths: ReadonlyMap<number, Pick<DeadLetter, 'code' | 'reason'>>,
+): DeadLetter[] {
   const letters: DeadLetter[] = [];
-  const copy = (bytes: Buffer, start: number, end: number): Buffer | null =>
-    start < 0 ? null : Buffer.from(bytes.subarray(start, end));
+  if (deaths.size === 0) {
+    return letters;
+  }
   for (const batch of batches) {
     walk(
       batch,
-      (
-        bytes,
-        offset,
-        timestamp,
-        valueStart,
-        valueEnd,
-        keyStart,
-        keyEnd,
-        headersStart,
-        headersEnd,
-      ) => {
-        const reason = why.get(offset);
-        if (reason !== undefined) {
-          letters.push({
-            ...reason,
-            offset: BigInt(offset),
-            timestamp: BigInt(timestamp),
-            table: null,
-            key: copy(bytes, keyStart, keyEnd),
-            value: copy(bytes, valueStart, valueEnd),
-            headers: readHeaders(bytes, headersStart, headersEnd).map(({ key: name, value }) => ({
-              name,
-              value: value === null ? null : Buffer.from(value),
-            })),
-          });
-          why.delete(offset);
+      (bytes, offset, timestamp, valueStart, valueEnd, keyStart, keyEnd, headersStart, headersEnd) => {
+        const death = deaths.get(offset);
+        if (death === undefined) {
+          return;
         }
+        let room = maxLetterBytes;
+        let cut = false;
+        const copy = (view: Buffer): Buffer => {
+          cut ||= view.length > room;
+          const kept = Buffer.from(view.subarray(0, room));
+          room -= kept.length;
+          return kept;
+        };
+        const key = keyStart < 0 ? null : copy(bytes.subarray(keyStart, keyEnd));
+        const headers = readHeaders(bytes, headersStart, headersEnd).map((header) => ({
+          name: header.key,
+          value: header.value && copy(header.value),
+        }));
+        const value = valueStart < 0 ? null : copy(bytes.subarray(valueStart, valueEnd));
+        letters.push({
+          code: death.code,
+          reason: cut
+            ? `${death.reason} Of key, headers and value only the first ${maxLetterBytes} bytes are kept here; the source topic has the rest.`
+            : death.reason,
+          offset: BigInt(offset),
+          // -1 where the producer gave none, and whatever else a producer may write.
+          timestamp: timestamp >= 0 && timestamp <= latestTimestamp ? BigInt(timestamp) : null,
+          table: null,
+          key,
+          value,
+          headers,
+        });
       },
     );
   }

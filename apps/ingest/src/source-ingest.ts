@@ -1,6 +1,7 @@
 import type { Classified, Classifier, RecordBlock, SourcePlan } from '@anabranch/compute';
 import {
   type Block,
+  type Coverage,
   decodeIngestPosition,
   encodeBlock,
   encodeDeadLetters,
@@ -8,7 +9,7 @@ import {
   type InternalTopics,
   internalTopics,
 } from '@anabranch/contract';
-import { ceiling, highestWhenIdle, later, watermark } from '@anabranch/coverage';
+import { ceiling, CoverageError, highestWhenIdle, later, watermark } from '@anabranch/coverage';
 import {
   type AssignedContext,
   type AssignedPartition,
@@ -18,8 +19,8 @@ import {
   type StepResult,
 } from '@anabranch/kafka';
 import { type Metrics, StageClock } from '@anabranch/service';
-import { splitLines } from './blocks.ts';
-import { deadLetters } from './dead-letters.ts';
+import { type Split, splitLines } from './blocks.ts';
+import { deadLetters, deathsOf } from './dead-letters.ts';
 import { type Lines, readLines } from './lines.ts';
 
 export interface SourceIngestOptions {
@@ -28,10 +29,14 @@ export interface SourceIngestOptions {
   readonly metrics: Metrics;
   /** Sees to it that the internal topics exist, with as many partitions as the source. */
   readonly prepareTopics: () => Promise<void>;
+  /** The offset behind the last record of each partition of the source. */
+  readonly ends: () => Promise<ReadonlyMap<number, bigint>>;
   /** Told of what is committed: when the newest record of a partition's share had been produced. */
   readonly processed: (partition: number, producedAt: number) => void;
   /** Milliseconds since 1970. */
   readonly now: () => number;
+  /** About the size of a block's text: a share that decompresses to more becomes several blocks. */
+  readonly blockBytes: number;
 }
 
 /** What is committed with the offsets of a partition, and when it was last heard of. */
@@ -56,6 +61,8 @@ export class SourceIngest {
   readonly #partitions = new Map<number, PartitionState>();
   readonly #clock: StageClock;
   readonly #ruleNames: readonly string[];
+  #ends: Ends | null = null;
+  #asking = false;
 
   constructor(options: SourceIngestOptions) {
     this.#options = options;
@@ -91,6 +98,7 @@ export class SourceIngest {
 
   revoked(): void {
     this.#partitions.clear();
+    this.#ends = null;
   }
 
   async step(work: readonly PartitionWork[], context: StepContext): Promise<StepResult | null> {
@@ -98,17 +106,14 @@ export class SourceIngest {
     const shares = await this.#clock.stage('load', () =>
       Promise.resolve(this.#read(work, context)),
     );
-    const verdicts = await this.#clock.stage('process', () => this.#classify(shares, now));
+    await this.#clock.stage('process', () => this.#classify(shares, now));
     const result: Result = { messages: [], offsets: [] };
     const moved = new Map<number, PartitionState>();
     await this.#clock.stage('store', () => {
-      shares.forEach((share, i) => {
-        const verdict = verdicts[i];
-        if (verdict !== undefined) {
-          moved.set(share.work.partition, this.#write(share, verdict, now, result));
-        }
-      });
-      this.#followClock(moved, now, result);
+      for (const share of shares) {
+        moved.set(share.work.partition, this.#write(share, now, result));
+      }
+      this.#followClock(moved, now, context, result);
       return Promise.resolve();
     });
     if (result.offsets.length === 0) {
@@ -121,8 +126,8 @@ export class SourceIngest {
         for (const [partition, state] of moved) {
           this.#partitions.set(partition, state);
         }
-        for (const { work, lines } of shares) {
-          this.#options.processed(work.partition, lines.producedAt);
+        for (const share of shares) {
+          this.#tell(share, now);
         }
         if (shares.length > 0) {
           this.#clock.end();
@@ -132,93 +137,121 @@ export class SourceIngest {
   }
 
   #read(work: readonly PartitionWork[], context: StepContext): Share[] {
-    const { source, headerNames } = this.#options.plan;
+    const { plan, blockBytes } = this.#options;
     const shares: Share[] = [];
     for (const piece of work) {
-      const state = this.#partitions.get(piece.partition);
+      const { topic, partition, batches, from, next, bytes } = piece;
+      const state = this.#partitions.get(partition);
       if (state === undefined) {
         continue;
       }
       try {
-        const lines = readLines(piece.batches, {
-          from: state.next,
-          maxRecordBytes: source.maxRecordBytes,
-          headerNames,
+        if (from !== state.next) {
+          throw new CoverageError(
+            'GAP',
+            `${topic}/${partition}: records from offset ${from} were handed over, but ${state.next} comes next.`,
+          );
+        }
+        const pieces = readLines(batches, {
+          from,
+          to: next,
+          maxRecordBytes: plan.source.maxRecordBytes,
+          headerNames: plan.headerNames,
+          maxTextBytes: blockBytes,
         });
-        shares.push({ work: piece, state, lines });
-        this.#clock.count({ bytes: piece.bytes, records: lines.count + lines.refused.length });
+        shares.push({ work: piece, state, pieces, highest: state.highest, verdicts: [], splits: [] });
+        for (const { count, refused } of pieces) {
+          this.#clock.count({ records: count + refused.length });
+        }
+        this.#clock.count({ bytes });
       } catch (error) {
         // A batch that can't be read (a wrong checksum, say) can't be skipped: nobody would know
         // which records were lost. The other partitions go on.
-        if (!(error instanceof KafkaError)) {
+        if (!(error instanceof KafkaError || error instanceof CoverageError)) {
           throw error;
         }
-        context.halt(piece.topic, piece.partition, error.message);
+        this.#partitions.delete(partition);
+        context.halt(topic, partition, error.message);
       }
     }
     return shares;
   }
 
-  async #classify(shares: readonly Share[], now: number): Promise<Classified[]> {
+  /**
+   * One query for all partitions; as many as the partition with the most pieces has, since a piece is
+   * judged on the event times in front of it.
+   */
+  async #classify(shares: readonly Share[], now: number): Promise<void> {
     const { plan, classifier } = this.#options;
-    const blocks = shares.map(({ work, state, lines }): RecordBlock => ({
-      partition: work.partition,
-      text: lines.text,
-      count: lines.count,
-      highest: state.highest,
-      timestamps: plan.usesTimestamps ? lines.timestamps : null,
-      headers: lines.headers,
-      sizes: lines.sizes,
-    }));
-    return blocks.length === 0
-      ? []
-      : classifier.classify(blocks, ceiling(now, plan.source.maxSkew));
-  }
-
-  #write(
-    { work, state, lines }: Share,
-    verdict: Classified,
-    now: number,
-    result: Result,
-  ): PartitionState {
-    const { plan, metrics } = this.#options;
-    const { source } = plan;
-    const { partition, topic, batches, next } = work;
-    const split = splitLines(lines, verdict, source.defaultBranch);
-    const highest = later(state.highest, verdict.highest);
-    const coverage = {
-      source: source.name,
-      partition,
-      origin: state.origin,
-      from: state.next,
-      to: next,
-      epoch: 0n,
-      watermark: watermark(highest, source.disorder),
-      definition: source.hash,
-      split: split.counts,
-      producedAt: BigInt(lines.producedAt),
-    };
-    for (const branch of ['stream', 'batch'] as const) {
-      result.messages.push(
-        message(this.#topics[branch], partition, { ...coverage, ...split[branch] }),
-      );
-      metrics.recordsTotal.inc({ source: source.name, fate: branch }, Number(split.counts[branch]));
-    }
-    metrics.blocksTotal.inc({ fate: 'written' }, 2);
-    if (split.counts.dead > 0n) {
-      metrics.recordsTotal.inc({ source: source.name, fate: 'dead' }, Number(split.counts.dead));
-      const letters = deadLetters(batches, lines, verdict);
-      for (const value of encodeDeadLetters({ source: source.name, partition, letters })) {
-        result.messages.push({ topic: this.#topics.dead, partition, value });
+    for (let round = 0; ; round++) {
+      const asked: Share[] = [];
+      const blocks: RecordBlock[] = [];
+      let more = false;
+      for (const share of shares) {
+        const lines = share.pieces[round];
+        more ||= round + 1 < share.pieces.length;
+        if (lines === undefined || lines.count === 0) {
+          continue;
+        }
+        asked.push(share);
+        blocks.push({
+          partition: share.work.partition,
+          text: lines.text,
+          count: lines.count,
+          highest: share.highest,
+          timestamps: plan.usesTimestamps ? lines.timestamps : null,
+          headers: lines.headers,
+          sizes: plan.usesBytes ? lines.sizes : null,
+        });
+      }
+      const verdicts =
+        blocks.length === 0
+          ? []
+          : await classifier.classify(blocks, ceiling(now, plan.source.maxSkew));
+      asked.forEach((share, i) => {
+        const verdict = verdicts[i];
+        if (verdict !== undefined) {
+          share.verdicts[round] = verdict;
+          share.highest = later(share.highest, verdict.highest);
+        }
+      });
+      if (!more) {
+        return;
       }
     }
-    verdict.rules.forEach((records, rule) => {
-      const branch = source.split[rule]?.to ?? source.defaultBranch;
-      metrics.splitRecordsTotal.inc(
-        { source: source.name, rule: this.#ruleNames[rule] ?? 'default', branch },
-        records,
-      );
+  }
+
+  /** @returns the partition's state once this is committed */
+  #write(share: Share, now: number, result: Result): PartitionState {
+    const { source } = this.#options.plan;
+    const { work, state, pieces, verdicts, splits } = share;
+    const { partition, topic, batches, next } = work;
+    const deaths: ReturnType<typeof deathsOf>[] = [];
+    let { highest } = state;
+    pieces.forEach((lines, i) => {
+      const verdict = verdicts[i] ?? this.#unasked();
+      highest = later(highest, verdict.highest);
+      const split = splitLines(lines, verdict, source.defaultBranch);
+      splits.push(split);
+      deaths.push(deathsOf(lines, verdict));
+      const coverage = {
+        ...this.#coverage(partition, state.origin, highest),
+        from: lines.from,
+        to: lines.to,
+        split: split.counts,
+        // A producer's clock may say anything.
+        producedAt: BigInt(Math.min(lines.producedAt, now)),
+      };
+      for (const branch of ['stream', 'batch'] as const) {
+        result.messages.push(
+          message(this.#topics[branch], partition, { ...coverage, ...split[branch] }),
+        );
+      }
     });
+    const letters = deadLetters(batches, new Map(deaths.flatMap((some) => [...some])));
+    for (const value of encodeDeadLetters({ source: source.name, partition, letters })) {
+      result.messages.push({ topic: this.#topics.dead, partition, value });
+    }
     result.offsets.push({
       topic,
       partition,
@@ -228,30 +261,97 @@ export class SourceIngest {
     return { ...state, next, highest, activeAt: now };
   }
 
-  /** Lets the watermarks of partitions that have been silent for the idle timeout follow the clock. */
-  #followClock(moved: Map<number, PartitionState>, now: number, result: Result): void {
+  /** The verdict on lines that there are none of. */
+  #unasked(): Classified {
+    return {
+      partition: -1,
+      highest: null,
+      rules: this.#ruleNames.map(() => 0),
+      dead: 0,
+      exceptions: { positions: new Uint32Array(), verdicts: new Int16Array() },
+      reasons: [],
+    };
+  }
+
+  #coverage(
+    partition: number,
+    origin: bigint,
+    highest: bigint | null,
+  ): Omit<Coverage, 'from' | 'to' | 'split'> {
+    const { source } = this.#options.plan;
+    return {
+      source: source.name,
+      partition,
+      origin,
+      epoch: 0n,
+      watermark: watermark(highest, source.disorder),
+      definition: source.hash,
+    };
+  }
+
+  /** Counts what is committed. */
+  #tell({ work, pieces, splits, verdicts }: Share, now: number): void {
+    const { metrics, plan, processed } = this.#options;
+    const { name, split: rules, defaultBranch } = plan.source;
+    for (const { counts } of splits) {
+      for (const fate of ['stream', 'batch', 'dead'] as const) {
+        metrics.recordsTotal.inc({ source: name, fate }, Number(counts[fate]));
+      }
+    }
+    metrics.blocksTotal.inc({ fate: 'written' }, 2 * splits.length);
+    for (const verdict of verdicts) {
+      verdict?.rules.forEach((records, rule) => {
+        metrics.splitRecordsTotal.inc(
+          {
+            source: name,
+            rule: this.#ruleNames[rule] ?? 'default',
+            branch: rules[rule]?.to ?? defaultBranch,
+          },
+          records,
+        );
+      });
+    }
+    const newest = pieces.reduce((most, { producedAt }) => Math.max(most, producedAt), 0);
+    processed(work.partition, Math.min(newest, now));
+  }
+
+  /**
+   * Lets the watermarks of partitions that have been silent for the idle timeout follow the clock. That
+   * no record came says little: other partitions may have had their turn, or the partition's leader
+   * may be away. So the brokers are asked, without holding up a step for it, and only a partition of
+   * which everything was read counts as idle, up to the moment in which they were asked.
+   */
+  #followClock(
+    moved: Map<number, PartitionState>,
+    now: number,
+    context: StepContext,
+    result: Result,
+  ): void {
     const { source } = this.#options.plan;
     const { idleTimeout } = source;
     if (idleTimeout === null) {
       return;
     }
-    for (const [partition, state] of this.#partitions) {
-      if (
-        moved.has(partition) ||
-        now - state.activeAt < Math.max(idleTimeout, shortestIdleStride)
-      ) {
+    const patience = Math.max(idleTimeout, shortestIdleStride);
+    const silent = [...this.#partitions].filter(
+      ([partition, { activeAt }]) => !moved.has(partition) && now - activeAt >= patience,
+    );
+    const ends = this.#ends;
+    this.#ends = null;
+    if (silent.length > 0 && ends === null) {
+      this.#askForEnds(now, context);
+      return;
+    }
+    for (const [partition, state] of silent) {
+      if (ends?.offsets.get(partition) !== state.next) {
+        this.#partitions.set(partition, { ...state, activeAt: now });
         continue;
       }
-      const highest = highestWhenIdle(state.highest, now, idleTimeout);
+      const highest = highestWhenIdle(state.highest, ends.at, idleTimeout);
       const block: Block = {
-        source: source.name,
-        partition,
-        origin: state.origin,
+        ...this.#coverage(partition, state.origin, highest),
         from: state.next,
         to: state.next,
-        epoch: 0n,
-        watermark: watermark(highest, source.disorder),
-        definition: source.hash,
         split: { stream: 0n, batch: 0n, dead: 0n, rules: this.#ruleNames.map(() => 0n) },
         producedAt: 0n,
         runs: [],
@@ -271,6 +371,31 @@ export class SourceIngest {
       moved.set(partition, { ...state, highest, activeAt: now });
     }
   }
+
+  #askForEnds(at: number, { wake }: StepContext): void {
+    if (this.#asking) {
+      return;
+    }
+    this.#asking = true;
+    void this.#options.ends().then(
+      (offsets) => {
+        this.#asking = false;
+        this.#ends = { at, offsets };
+        wake();
+      },
+      () => {
+        // A leader is away: until it is back, nobody knows what it has, and the watermarks wait.
+        this.#asking = false;
+      },
+    );
+  }
+}
+
+/** The offsets behind the last records, or later ones, that the partitions had at a time. */
+interface Ends {
+  /** Milliseconds since 1970. */
+  readonly at: number;
+  readonly offsets: ReadonlyMap<number, bigint>;
 }
 
 /** Grows while a step is written. */
@@ -279,10 +404,16 @@ interface Result {
   readonly offsets: StepResult['offsets'][number][];
 }
 
+/** What a step does with one partition, as far as it has come. */
 interface Share {
   readonly work: PartitionWork;
   readonly state: PartitionState;
-  readonly lines: Lines;
+  readonly pieces: readonly Lines[];
+  /** Largest event time of the pieces that have been judged. */
+  highest: bigint | null;
+  /** Of the pieces; none for a piece without a line. */
+  readonly verdicts: (Classified | undefined)[];
+  readonly splits: Split[];
 }
 
 const message = (

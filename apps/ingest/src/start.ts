@@ -15,8 +15,10 @@ type Config = ReturnType<(typeof config)['parse']>;
 
 /** How long a step gathers records after the first one: it adds to the latency of each. */
 const gatherMilliseconds = 20;
-/** A step's bytes over all partitions; a block is a partition's share of it. */
+/** A step's bytes over all partitions, as fetched; a partition's share becomes a block. */
 const stepBytes = 4 * 1024 * 1024;
+/** Of a block's text: more than that comes only out of compressed batches, and is cut. */
+const blockBytes = stepBytes;
 
 export async function start(context: ServiceContext<Config>): Promise<RunningService> {
   const { config, log, metrics, signal } = context;
@@ -48,10 +50,15 @@ async function startSource(
       const found = await kafka.admin.describeTopic(source.topic);
       await prepareTopics(kafka.admin, topics, found?.partitions ?? 0);
     },
+    ends: async () => {
+      const offsets = await kafka.admin.offsets(source.topic);
+      return new Map(offsets.map(({ partition, latest }) => [partition, latest]));
+    },
     processed: (partition, producedAt) => {
       loops.processed(source.name, partition, producedAt);
     },
     now: Date.now,
+    blockBytes,
   });
   const loop = kafka.stepLoop({
     groupId: `anabranch.ingest.${source.name}`,
