@@ -5,35 +5,32 @@ import {
   type Advance,
   advanceFrontier,
   copyRows,
+  correctWindow,
   countRecords,
-  createStaging,
-  isStagedBefore,
+  type CoveredRun,
+  isLate,
   isWindow,
-  keepFinalRows,
   lockFinalWatermark,
   mergeUpsert,
   mergeWindow,
   type Position,
-  readFinalWatermark,
-  recordCorrections,
-  recordRun,
+  recordRuns,
   stagingTable,
   stateTable,
   type TableCount,
   timestamp,
-  type WindowPlan,
   writePositions,
 } from '@anabranch/postgres';
 import type { StageClock } from '@anabranch/service';
 import pg from 'pg';
 import type { Share } from './partition-frontiers.ts';
 
-/** Connections whose temporary tables exist. */
-const prepared = new WeakSet<pg.PoolClient>();
-
 /**
  * Applies shares of a source: partials, frontier, ledger and row changes, in the transaction that
- * the client has open.
+ * the client has open. The client needs the temporary tables of `createStaging`.
+ *
+ * Locks are taken in the same order by all: frontiers, positions, the final watermark, rows by table
+ * and key, counts, runs.
  * @throws PostgresError `FENCED` when a frontier isn't where this instance left it
  */
 export async function merge(
@@ -44,53 +41,74 @@ export async function merge(
   clock: StageClock,
 ): Promise<void> {
   const { name } = source.source;
-  if (!prepared.has(client)) {
-    await client.query(source.tables.map(createStaging).join('\n'));
-    prepared.add(client);
-  }
   await clock.stage('preprocess', async () => {
     // The compare-and-set comes first: a former owner stops before it does any work.
-    if (shares.length > 0) {
-      await advanceFrontier(client, name, shares.map(advanceOf));
+    for (const advances of advanceRounds(shares)) {
+      await advanceFrontier(client, name, advances);
     }
-    await writePositions(client, positions);
+    if (positions.length > 0) {
+      await writePositions(client, positions);
+    }
   });
   const texts = textsByTable(shares);
-  const final = new FinalWindows(client, name, shares);
-  for (const plan of source.tables) {
-    const rows = texts.get(plan.table.name);
-    if (rows !== undefined) {
-      await mergeTable(client, plan, rows, final, clock);
+  const plans = source.tables.filter(({ table }) => texts.has(table.name));
+  await clock.stage('load', async () => {
+    for (const plan of plans) {
+      await copyTable(client, plan, texts.get(plan.table.name) ?? []);
     }
-  }
+  });
+  await clock.stage('process', () => mergeTables(client, source, plans, shares));
   await clock.stage('store', async () => {
     const counts = countsOf(shares);
     if (counts.length > 0) {
       await countRecords(client, name, counts);
     }
-    for (const { partition, partials } of shares) {
-      for (const { run, from, to } of partials) {
-        if (run !== null) {
-          await recordRun(client, name, run, { partition, from, to });
-        }
-      }
+    const runs = runsOf(shares);
+    if (runs.length > 0) {
+      await recordRuns(client, name, runs);
     }
   });
 }
 
-function advanceOf({ partition, branch, before, partials }: Share): Advance {
-  const [first] = partials;
-  const last = partials.at(-1);
-  if (first === undefined || last === undefined) {
-    throw new Error('A share holds at least one partial.');
+/**
+ * The advances of all shares. A frontier is advanced once for each stretch of partials that ingest
+ * split by the same definition, since the ledger's counts per rule are of one definition: nearly
+ * always once.
+ */
+function advanceRounds(shares: readonly Share[]): Advance[][] {
+  const rounds: Advance[][] = [];
+  for (const { partition, branch, before, partials } of shares) {
+    let expected = before.next;
+    stretchesOf(partials).forEach((stretch, round) => {
+      const advance = { partition, branch, fence: before.fence, expected, ...sumOf(stretch) };
+      (rounds[round] ??= []).push(advance);
+      expected = advance.to;
+    });
   }
+  return rounds;
+}
+
+function stretchesOf(partials: readonly Partial[]): [Partial, ...Partial[]][] {
+  const stretches: [Partial, ...Partial[]][] = [];
+  for (const partial of partials) {
+    const stretch = stretches.at(-1);
+    if (stretch?.[0].definition === partial.definition) {
+      stretch.push(partial);
+    } else {
+      stretches.push([partial]);
+    }
+  }
+  return stretches;
+}
+
+function sumOf(
+  partials: readonly [Partial, ...Partial[]],
+): Omit<Advance, 'partition' | 'branch' | 'fence' | 'expected'> {
+  const [first] = partials;
+  const last = partials.at(-1) ?? first;
   const sum = (pick: (partial: Partial) => bigint): bigint =>
     partials.reduce((total, partial) => total + pick(partial), 0n);
   return {
-    partition,
-    branch,
-    fence: before.fence,
-    expected: before.next,
     origin: first.origin,
     from: first.from,
     to: last.to,
@@ -128,84 +146,50 @@ function textsByTable(shares: readonly Share[]): Map<string, Buffer[]> {
   return texts;
 }
 
-/** Learns which windows were final before this merge; locks only when one of its rows may be. */
-class FinalWindows {
-  readonly #client: pg.PoolClient;
-  readonly #source: string;
-  readonly #shares: readonly Share[];
-  #possible: Promise<bigint | null> | undefined;
-  #locked: Promise<bigint | null> | undefined;
-
-  constructor(client: pg.PoolClient, source: string, shares: readonly Share[]) {
-    this.#client = client;
-    this.#source = source;
-    this.#shares = shares;
-  }
-
-  /** Event time in front of which a window may be final before this transaction commits. */
-  possible(): Promise<bigint | null> {
-    this.#possible ??= readFinalWatermark(this.#client, this.#source).then((read) => {
-      const own = this.#shares.map(({ before }) => before.watermark);
-      const least = own.reduce((a, b) => (a === null || b === null ? null : a < b ? a : b));
-      return later(read, least);
-    });
-    return this.#possible;
-  }
-
-  /** Event time in front of which windows are final, from now until the transaction ends. */
-  locked(): Promise<bigint | null> {
-    this.#locked ??= lockFinalWatermark(this.#client, this.#source);
-    return this.#locked;
-  }
-}
-
-async function mergeTable(
+/** A record's own row goes straight to its table; what has to be merged waits in a temporary one. */
+async function copyTable(
   client: pg.PoolClient,
-  plan: TablePlan,
+  { table, columns }: TablePlan,
   texts: readonly Buffer[],
-  final: FinalWindows,
-  clock: StageClock,
 ): Promise<void> {
-  const { table, columns } = plan;
   const target = table.kind === 'append' ? stateTable(table.name) : stagingTable(table.name);
   const names = columns.map(({ name }) => pg.escapeIdentifier(name));
-  await clock.stage('load', () => copyRows(client, target, names, texts));
-  await clock.stage('process', async () => {
-    if (isWindow(plan)) {
-      await mergeWindows(client, plan, final);
-    } else if (table.kind === 'upsert') {
-      await client.query({ name: `merge ${table.name}`, text: mergeUpsert(plan) });
-    }
-  });
+  await copyRows(client, target, names, texts);
 }
 
-async function mergeWindows(
+async function mergeTables(
   client: pg.PoolClient,
-  plan: WindowPlan,
-  final: FinalWindows,
+  { source, tables }: SourcePlan,
+  staged: readonly TablePlan[],
+  shares: readonly Share[],
 ): Promise<void> {
-  const { name } = plan.table;
-  const run = async (label: string, text: string, time: bigint | null): Promise<void> => {
-    await client.query({
-      name: `${label} ${name}`,
-      text,
-      values: [time === null ? null : timestamp(time)],
-    });
-  };
-  const possible = await final.possible();
-  const late = possible !== null && (await isStagedBefore(client, plan, possible));
-  const time = late ? await final.locked() : null;
-  if (time === null) {
-    await run('merge', mergeWindow(plan), null);
-    return;
+  let final: bigint | null = null;
+  if (staged.some(isWindow)) {
+    const own = shares
+      .map(({ before }) => before.watermark)
+      .reduce((a, b) => (a === null || b === null ? null : a < b ? a : b));
+    if (await isLate(client, source.name, tables.filter(isWindow), own)) {
+      final = await lockFinalWatermark(client, source.name);
+    }
   }
-  for (const [index, text] of keepFinalRows(plan).entries()) {
-    await run(`keep ${index}`, text, time);
+  for (const plan of staged) {
+    const { name } = plan.table;
+    if (isWindow(plan)) {
+      await client.query(
+        final === null
+          ? { name: `merge ${name}`, text: mergeWindow(plan) }
+          : { name: `correct ${name}`, text: correctWindow(plan), values: [timestamp(final)] },
+      );
+    } else if (plan.table.kind === 'upsert') {
+      await client.query({ name: `merge ${name}`, text: mergeUpsert(plan) });
+    }
   }
-  await run('merge', mergeWindow(plan), time);
-  for (const [index, text] of recordCorrections(plan).entries()) {
-    await run(`correct ${index}`, text, time);
-  }
+}
+
+function runsOf(shares: readonly Share[]): CoveredRun[] {
+  return shares.flatMap(({ partition, partials }) =>
+    partials.flatMap(({ run, from, to }) => (run === null ? [] : [{ run, partition, from, to }])),
+  );
 }
 
 function countsOf(shares: readonly Share[]): TableCount[] {

@@ -116,7 +116,9 @@ export function judgePartials(
       continue;
     }
     const fault =
-      verdict === 'merge' ? tableFault(partial, plan) : misfitReason(partial, verdict, next);
+      verdict === 'merge'
+        ? (rangeFault(partial) ?? tableFault(partial, plan))
+        : misfitReason(partial, verdict, next);
     if (fault !== null) {
       misfits.set(partition, {
         partial,
@@ -141,6 +143,13 @@ function misfitReason(
   return verdict === 'gap'
     ? `Source offsets [${next}, ${from}) are missing on the ${branch} branch: see docs/operations.md, "A partition is halted".`
     : `The ${branch} partial [${from}, ${to}) overlaps what is applied up to ${next}: see docs/operations.md, "A partition is halted".`;
+}
+
+/** Merged, it would move the frontier back, and what is applied would be applied again. */
+function rangeFault({ branch, from, to }: Partial): string | null {
+  return to < from
+    ? `The ${branch} partial [${from}, ${to}) ends before it begins: see docs/operations.md, "A partition is halted".`
+    : null;
 }
 
 /** A partial that knows other tables than this service would leave records out of one of them. */

@@ -1,4 +1,4 @@
-import { type SourcePlan } from '@anabranch/compute';
+import type { SourcePlan } from '@anabranch/compute';
 import {
   ContractError,
   decodeDeadLetters,
@@ -12,6 +12,7 @@ import {
 } from '@anabranch/contract';
 import {
   type AssignedPartition,
+  KafkaError,
   type PartitionWork,
   type StartOffset,
   type StepContext,
@@ -23,6 +24,7 @@ import {
   advanceFinalWatermark,
   claimFrontier,
   errorCode,
+  isCollision,
   isRetriable,
   isUnavailable,
   type Position,
@@ -83,20 +85,29 @@ export class SourceFusion {
    * @returns where to read on, as stored in the transactions that applied what was read before
    */
   async assigned(assigned: readonly AssignedPartition[]): Promise<StartOffset[]> {
-    const { plan, pool, instance, countPartitions } = this.#options;
     this.revoked();
+    try {
+      return await this.#claim(assigned);
+    } catch (error) {
+      throw stepError(error);
+    }
+  }
+
+  async #claim(assigned: readonly AssignedPartition[]): Promise<StartOffset[]> {
+    const { plan, pool, instance, countPartitions } = this.#options;
     await setPartitions(pool, plan.source.name, await countPartitions());
     const starts: StartOffset[] = [];
     for (const topic of [this.#topics.results, this.#topics.dead]) {
-      const partitions = assigned
-        .filter((candidate) => candidate.topic === topic)
-        .map(({ partition }) => partition);
+      const own = assigned.filter((candidate) => candidate.topic === topic);
+      const partitions = own.map(({ partition }) => partition);
       if (topic === this.#topics.results && partitions.length > 0) {
         this.#frontiers.claim(await claimFrontier(pool, plan.source.name, partitions, instance));
       }
       // After the claim: a transaction of the former owner that was under way has ended by now.
-      for (const [partition, offset] of await readPositions(pool, topic, partitions)) {
-        starts.push({ topic, partition, offset });
+      const positions = await readPositions(pool, topic, partitions);
+      for (const { partition, earliest } of own) {
+        // Not where the group's offset says: an empty database wants everything that is still there.
+        starts.push({ topic, partition, offset: positions.get(partition) ?? earliest });
       }
     }
     return starts;
@@ -134,23 +145,26 @@ export class SourceFusion {
       this.#frontiers,
       this.#options.plan,
     );
-    for (const misfit of misfits) {
-      await this.#halt(misfit, context);
-    }
     metrics.blocksTotal.inc({ fate: 'replayed' }, replayed.length);
     this.#clock.add({ load: (performance.now() - startedAt) / 1000 });
-    // A halted partition is read again from where its last transaction left it.
+    // A halted partition is read again from where its last transaction left it. What stands in front
+    // of the misfit is applied, and then a replay.
     const halted = new Set(misfits.map(({ partial }) => partial.partition));
     const positions = read.filter(
       ({ topic, partition }) => topic !== results || !halted.has(partition),
     );
-    const applied = await this.#apply(shares, letters, positions, context);
-    this.#frontiers.advance(applied);
+    const { applied, refused } = await this.#apply(shares, letters, positions);
+    for (const misfit of [...misfits, ...refused]) {
+      halted.add(misfit.partial.partition);
+      await this.#halt(misfit, context);
+    }
     this.#count(applied);
     await this.#afterStep(applied);
     return {
       messages: [],
-      offsets: positions.map(({ topic, partition, next }) => ({ topic, partition, offset: next })),
+      offsets: read
+        .filter(({ topic, partition }) => topic !== results || !halted.has(partition))
+        .map(({ topic, partition, next }) => ({ topic, partition, offset: next })),
     };
   }
 
@@ -175,10 +189,13 @@ export class SourceFusion {
           (records, offset, _timestamp, valueStart, valueEnd) => {
             const message = records.subarray(Math.max(valueStart, 0), Math.max(valueEnd, 0));
             if (assembler === undefined) {
-              letters.push(decodeDeadLetters(message));
+              const decoded = decodeDeadLetters(message);
+              this.#checkOrigin(decoded, partition);
+              letters.push(decoded);
             } else {
               const partial = assembler.add(message, BigInt(offset));
               if (partial !== null) {
+                this.#checkOrigin(partial, partition);
                 partials.push(partial);
               }
             }
@@ -187,7 +204,7 @@ export class SourceFusion {
         );
       }
     } catch (error) {
-      if (!(error instanceof ContractError)) {
+      if (!(error instanceof ContractError || error instanceof KafkaError)) {
         throw error;
       }
       this.#options.metrics.blocksTotal.inc({ fate: 'damaged' });
@@ -195,6 +212,17 @@ export class SourceFusion {
       return;
     }
     positions.push({ topic, partition, next: assembler?.openSince ?? next });
+  }
+
+  /** @throws ContractError for what belongs to another partition: here it would pass for claimed */
+  #checkOrigin(found: { readonly source: string; readonly partition: number }, partition: number) {
+    const { name } = this.#options.plan.source;
+    if (found.source !== name || found.partition !== partition) {
+      throw new ContractError(
+        'NOT_OURS',
+        `Partition ${partition} of source ${name} holds results of ${found.source}/${found.partition}: something else writes to this topic.`,
+      );
+    }
   }
 
   async #halt({ partial, verdict, next, reason }: Misfit, context: StepContext): Promise<void> {
@@ -224,49 +252,80 @@ export class SourceFusion {
   }
 
   /**
-   * One transaction for all shares; where Postgres refuses the data of one, one for each partition.
-   * @returns the shares that are committed
+   * One transaction for all shares. Where Postgres refuses the data of one, each partition gets its
+   * own, and where it is refused again, each partial: what can be stored is, and the partition of what
+   * can't be is halted in front of it.
+   * @returns the shares that are committed, and what Postgres refuses, one of a partition
    */
   async #apply(
     shares: readonly Share[],
     letters: readonly DeadLetters[],
     positions: readonly Position[],
-    context: StepContext,
-  ): Promise<readonly Share[]> {
-    try {
-      await this.#commit(shares, letters, positions);
-      return shares;
-    } catch (error) {
-      if (!isRefusedData(error)) {
-        throw error;
-      }
+  ): Promise<{ applied: readonly Share[]; refused: readonly Misfit[] }> {
+    if ((await this.#refusal(shares, letters, positions)) === null) {
+      return { applied: shares, refused: [] };
     }
     const { results } = this.#topics;
+    const isOf = (position: Position, partition: number): boolean =>
+      position.topic === results && position.partition === partition;
+    const partitions = [...new Set(shares.map(({ partition }) => partition))];
     await this.#commit(
       [],
       letters,
-      positions.filter(({ topic }) => topic !== results),
+      positions.filter((position) => !partitions.some((partition) => isOf(position, partition))),
     );
     const applied: Share[] = [];
-    for (const position of positions.filter(({ topic }) => topic === results)) {
-      const own = shares.filter(({ partition }) => partition === position.partition);
-      try {
-        await this.#commit(own, [], [position]);
+    const refused: Misfit[] = [];
+    for (const partition of partitions) {
+      const own = shares.filter((share) => share.partition === partition);
+      const position = positions.filter((candidate) => isOf(candidate, partition));
+      if ((await this.#refusal(own, [], position)) === null) {
         applied.push(...own);
-      } catch (error) {
-        if (!isRefusedData(error)) {
-          throw error;
-        }
-        const reason = `Postgres refuses the rows of a partial: ${(error as Error).message}`;
-        for (const { partials, before } of own) {
-          for (const partial of partials) {
-            const next = before.next ?? partial.origin;
-            await this.#halt({ partial, verdict: 'refused', next, reason }, context);
-          }
-        }
+      } else {
+        const singly = await this.#applySingly(own);
+        applied.push(...singly.applied);
+        refused.push(...singly.refused);
       }
     }
-    return applied;
+    return { applied, refused };
+  }
+
+  /** Applies the partials of one partition up to the one that Postgres refuses. */
+  async #applySingly(
+    shares: readonly Share[],
+  ): Promise<{ applied: readonly Share[]; refused: readonly Misfit[] }> {
+    const applied: Share[] = [];
+    for (const { partition, branch, partials } of shares) {
+      for (const partial of partials) {
+        const before = this.#frontiers.get(partition, branch);
+        const share = { partition, branch, before, partials: [partial] };
+        const refusal = await this.#refusal([share], [], []);
+        if (refusal !== null) {
+          const next = before.next ?? partial.origin;
+          const reason = `Postgres refuses the rows of the ${branch} partial [${partial.from}, ${partial.to}) (${refusal}): see docs/operations.md, "A partition is halted".`;
+          return { applied, refused: [{ partial, verdict: 'refused', next, reason }] };
+        }
+        applied.push(share);
+      }
+    }
+    return { applied, refused: [] };
+  }
+
+  /** @returns null when it is committed; else why Postgres refuses the data */
+  async #refusal(
+    shares: readonly Share[],
+    letters: readonly DeadLetters[],
+    positions: readonly Position[],
+  ): Promise<string | null> {
+    try {
+      await this.#commit(shares, letters, positions);
+      return null;
+    } catch (error) {
+      if (isRefusedData(error)) {
+        return (error as Error).message;
+      }
+      throw error;
+    }
   }
 
   async #commit(
@@ -274,6 +333,9 @@ export class SourceFusion {
     letters: readonly DeadLetters[],
     positions: readonly Position[],
   ): Promise<void> {
+    if (shares.length + letters.length + positions.length === 0) {
+      return;
+    }
     const { plan, pool, metrics } = this.#options;
     for (let attempt = 1; ; attempt++) {
       let begunCommit = 0;
@@ -287,11 +349,12 @@ export class SourceFusion {
         });
         this.#clock.add({ store: (performance.now() - begunCommit) / 1000 });
         metrics.transactionsTotal.inc({ outcome: 'committed' });
+        this.#frontiers.advance(shares);
         return;
       } catch (error) {
         const unknown = errorCode(error) === 'OUTCOME_UNKNOWN';
         metrics.transactionsTotal.inc({ outcome: unknown ? 'unknown' : 'aborted' });
-        if (!isRetriable(error) || attempt === attempts) {
+        if (!isCollision(error) || attempt === attempts) {
           throw error;
         }
       }

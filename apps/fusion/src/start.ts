@@ -1,7 +1,14 @@
 import { loadPlan, type SourcePlan } from '@anabranch/compute';
 import { internalTopics } from '@anabranch/contract';
 import { connect, type Kafka } from '@anabranch/kafka';
-import { checkServer, createTables, isUnavailable, migrate, openPool } from '@anabranch/postgres';
+import {
+  checkServer,
+  createStaging,
+  createTables,
+  isUnavailable,
+  migrate,
+  openPool,
+} from '@anabranch/postgres';
 import {
   kafkaConnection,
   type RunningService,
@@ -28,6 +35,7 @@ export async function start(context: ServiceContext<Config>): Promise<RunningSer
     onError: (error) => {
       log.repeat('postgres', 'warn', 'a connection to Postgres broke', { error });
     },
+    prepare: (client) => createStaging(client, plan.tables.values()),
   });
   const isFinal = (error: unknown): boolean => !isUnavailable(error);
   await waitFor('Postgres', () => checkServer(pool), { isFinal });

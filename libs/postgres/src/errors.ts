@@ -25,12 +25,17 @@ export function errorCode(error: unknown): string | undefined {
   return typeof code === 'string' ? code : undefined;
 }
 
+/** Whether Postgres ended a transaction for the sake of another: it may be repeated at once. */
+export function isCollision(error: unknown): boolean {
+  return ['40001', '40P01'].includes(errorCode(error) ?? '');
+}
+
 /**
  * Whether the same transaction can be tried again and has changed nothing: a deadlock, a
  * serialization failure, a lock or statement timeout.
  */
 export function isRetriable(error: unknown): boolean {
-  return ['40001', '40P01', '55P03', '57014'].includes(errorCode(error) ?? '');
+  return isCollision(error) || ['55P03', '57014'].includes(errorCode(error) ?? '');
 }
 
 /** Whether Postgres is away or unable to work for now: waiting helps, another statement doesn't. */
@@ -40,12 +45,15 @@ export function isUnavailable(error: unknown): boolean {
     // pg reports a lost connection without a code.
     return (
       error instanceof Error &&
-      /^(Connection terminated|timeout expired|Client has encountered)/.test(error.message)
+      /^(Connection terminated|timeout expired|Client (has encountered|was closed))/.test(
+        error.message,
+      )
     );
   }
   return (
     /^(08|53|57P|58)/.test(code) ||
-    code === '25P03' ||
+    // The session idled in a transaction; the server is a standby, for now.
+    ['25P03', '25006'].includes(code) ||
     [
       'ECONNREFUSED',
       'ECONNRESET',

@@ -1,5 +1,6 @@
 export {
   errorCode,
+  isCollision,
   isRetriable,
   isUnavailable,
   PostgresError,
@@ -13,18 +14,15 @@ export { type Advance, advanceFrontier } from './sql/advance-frontier.ts';
 export { type Claimed, claimFrontier } from './sql/claim-frontier.ts';
 export { copyRows } from './sql/copy-rows.ts';
 export { countRecords, type TableCount } from './sql/count-records.ts';
-export { lockFinalWatermark, readFinalWatermark } from './sql/final-watermark.ts';
+export { isLate, lockFinalWatermark } from './sql/final-watermark.ts';
 export { mergeUpsert } from './sql/merge-upsert.ts';
-export { mergeWindow } from './sql/merge-window.ts';
+export { correctWindow, mergeWindow } from './sql/merge-window.ts';
 export { type Position, readPositions, writePositions } from './sql/positions.ts';
 export { type Conflict, recordConflict } from './sql/record-conflict.ts';
-export { keepFinalRows, recordCorrections } from './sql/record-corrections.ts';
-export { recordRun } from './sql/record-run.ts';
+export { type CoveredRun, recordRuns } from './sql/record-runs.ts';
 export { setPartitions } from './sql/set-partitions.ts';
-export { isStagedBefore } from './sql/staged-before.ts';
 export { storeDeadLetters } from './sql/store-dead-letters.ts';
 export {
-  completeAt,
   createStaging,
   createTables,
   isWindow,

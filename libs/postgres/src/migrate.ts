@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type pg from 'pg';
 import { errorCode, PostgresError } from './errors.ts';
 import { ledger } from './migrations/001-ledger.ts';
+import { createSchema } from './tables.ts';
 import { transaction } from './transaction.ts';
 
 /** In order; once released, one is never changed, only followed by another. */
@@ -19,11 +20,16 @@ export async function migrate(pool: pg.Pool): Promise<void> {
   try {
     await transaction(pool, async (client) => {
       await client.query('SELECT pg_advisory_xact_lock($1)', [advisoryLock]);
-      await client.query('CREATE SCHEMA IF NOT EXISTS anabranch');
-      await client.query(
-        `CREATE TABLE IF NOT EXISTS anabranch.migrations (
-           name text COLLATE "C" PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())`,
+      await createSchema(client, 'anabranch');
+      const missing = await client.query(
+        `SELECT WHERE to_regclass('anabranch.migrations') IS NULL`,
       );
+      if (missing.rowCount === 1) {
+        await client.query(
+          `CREATE TABLE anabranch.migrations (
+             name text COLLATE "C" PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())`,
+        );
+      }
       const { rows } = await client.query<{ name: string; checksum: string }>(
         'SELECT name, checksum FROM anabranch.migrations ORDER BY name',
       );

@@ -1,7 +1,7 @@
 import pg from 'pg';
 import { PostgresError } from './errors.ts';
 
-/** bigint and bigint[] as JavaScript's bigint: offsets keep all of their 64 bits. */
+/** bigint as JavaScript's bigint: offsets keep all of their 64 bits. */
 const types: pg.CustomTypesConfig = {
   getTypeParser: (oid: number, format?: 'text' | 'binary') => {
     if (oid === pg.types.builtins.INT8 && format !== 'binary') {
@@ -18,6 +18,8 @@ export interface PoolOptions {
   readonly size: number;
   /** Told of what breaks a connection that isn't in use; in use, the statement reports it. */
   readonly onError: (error: Error) => void;
+  /** Makes what every connection needs, such as temporary tables, before it is first used. */
+  readonly prepare?: (client: pg.ClientBase) => Promise<void>;
 }
 
 /**
@@ -28,7 +30,13 @@ const idleInTransactionMilliseconds = 10_000;
 /** A merge of some thousand rows takes milliseconds; a minute means that something blocks it. */
 const statementMilliseconds = 60_000;
 
-export function openPool({ url, applicationName, size, onError }: PoolOptions): pg.Pool {
+export function openPool({
+  url,
+  applicationName,
+  size,
+  onError,
+  prepare = () => Promise.resolve(),
+}: PoolOptions): pg.Pool {
   const pool = new pg.Pool({
     connectionString: url,
     application_name: applicationName,
@@ -38,8 +46,12 @@ export function openPool({ url, applicationName, size, onError }: PoolOptions): 
     keepAlive: true,
     statement_timeout: statementMilliseconds,
     idle_in_transaction_session_timeout: idleInTransactionMilliseconds,
-    // Views and text depend on none of the user's settings.
-    options: '-c TimeZone=UTC -c DateStyle=ISO -c client_min_messages=warning',
+    // Views and text depend on none of the user's settings; and what is read behind a lock must be
+    // as it is then, not as it was when the transaction began.
+    options:
+      '-c TimeZone=UTC -c DateStyle=ISO -c client_min_messages=warning -c default_transaction_isolation=read\\ committed',
+    // The pool waits for the promise, whatever its type says.
+    onConnect: (client) => prepare(client) as unknown as void,
   });
   pool.on('error', onError);
   return pool;

@@ -11,12 +11,9 @@ export function stateTable(table: string): string {
   return `anabranch.${quote(`state_${table}`)}`;
 }
 
-/** Names of a connection's temporary tables for a user's table. */
+/** Name of a connection's temporary table that takes the rows to merge into a user's table. */
 export function stagingTable(table: string): string {
   return `pg_temp.${quote(`stage_${table}`)}`;
-}
-export function correctedTable(table: string): string {
-  return `pg_temp.${quote(`corrected_${table}`)}`;
 }
 
 export function columnOf(plan: TablePlan, role: StateColumn['role']): string {
@@ -185,12 +182,23 @@ function createView(plan: TablePlan, schema: string): string {
     ${comments.join('\n')}`;
 }
 
-/** Creates the connection's temporary tables for the merges; once per connection, they empty at commit. */
-export function createStaging(plan: TablePlan): string {
-  const { table } = plan;
-  const columns = plan.columns.map((column) => `${quote(column.name)} ${typeOf(column)}`);
-  return `CREATE TEMPORARY TABLE IF NOT EXISTS ${quote(`stage_${table.name}`)} (${columns.join(', ')}) ON COMMIT DELETE ROWS;
-    CREATE TEMPORARY TABLE IF NOT EXISTS ${quote(`corrected_${table.name}`)} (_key jsonb, _before jsonb) ON COMMIT DELETE ROWS;`;
+/**
+ * Creates a connection's temporary tables for the merges of these tables: once per connection, since
+ * they empty themselves at commit, and outside of any transaction, since a rollback would take them away.
+ */
+export async function createStaging(
+  client: pg.ClientBase,
+  plans: Iterable<TablePlan>,
+): Promise<void> {
+  const statements = [...plans]
+    .filter(({ table }) => table.kind !== 'append')
+    .map((plan) => {
+      const columns = plan.columns.map((column) => `${quote(column.name)} ${typeOf(column)}`);
+      return `CREATE TEMPORARY TABLE ${quote(`stage_${plan.table.name}`)} (${columns.join(', ')}) ON COMMIT DELETE ROWS;`;
+    });
+  if (statements.length > 0) {
+    await client.query(statements.join('\n'));
+  }
 }
 
 /** Any constant but that of the migrations. */
@@ -201,98 +209,141 @@ const advisoryLock = 4_242_002;
  * comments, and the readers' rights on them.
  * @param readerRole a role that may read the views and the ledger; null: grant nothing
  * @throws PostgresError `TABLE_CHANGED` when a table was created from another definition,
- *   `NAME_TAKEN` when the user's schema already has something under a table's name
+ *   `NAME_TAKEN` when the user's schema already has something under a table's name, `NOT_PERMITTED`
  */
 export async function createTables(
   pool: pg.Pool,
   plan: Plan,
   readerRole: string | null,
 ): Promise<void> {
-  const { schema, sources } = plan.definition;
-  await transaction(pool, async (client) => {
-    await client.query('SELECT pg_advisory_xact_lock($1)', [advisoryLock]);
-    if (schema !== 'public') {
-      await client.query(`CREATE SCHEMA IF NOT EXISTS ${quote(schema)}`);
-    }
-    for (const { name, topic, hash, split } of sources) {
-      await client.query(
-        `INSERT INTO anabranch.sources (source, topic, partitions, definition) VALUES ($1, $2, 0, $3)
-         ON CONFLICT (source) DO UPDATE SET topic = excluded.topic, definition = excluded.definition, updated_at = now()`,
-        [name, topic, hash],
+  const { schema } = plan.definition;
+  try {
+    await transaction(pool, async (client) => {
+      await client.query('SELECT pg_advisory_xact_lock($1)', [advisoryLock]);
+      await createSchema(client, schema);
+      await registerSources(client, plan);
+      const { rows } = await client.query<{ table_name: string; hash: string }>(
+        'SELECT table_name, hash FROM anabranch.tables',
       );
-      await client.query(
-        `INSERT INTO anabranch.split_rules (source, definition, rules) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
-        [name, hash, split.map((rule) => rule.name)],
-      );
-    }
-    const { rows } = await client.query<{ table_name: string; hash: string }>(
-      'SELECT table_name, hash FROM anabranch.tables',
-    );
-    const known = new Map(rows.map(({ table_name, hash }) => [table_name, hash]));
-    for (const tablePlan of plan.tables.values()) {
-      const { table } = tablePlan;
-      const hash = known.get(table.name);
-      if (hash === undefined) {
-        await client.query(createState(tablePlan));
-        await client.query(createView(tablePlan, schema)).catch((cause: unknown) => {
-          throw errorCode(cause) === '42P07'
-            ? new PostgresError(
-                'NAME_TAKEN',
-                `Schema ${schema} already has something called ${table.name}: rename the table in the definition, or give \`schema:\` another name.`,
-                { cause },
-              )
-            : cause;
-        });
-        await client.query(
-          'INSERT INTO anabranch.tables (table_name, source, kind, hash) VALUES ($1, $2, $3, $4)',
-          [table.name, table.source, table.kind, table.hash],
-        );
-      } else if (hash !== table.hash) {
-        throw new PostgresError(
-          'TABLE_CHANGED',
-          `Table ${table.name} was filled by another definition, and its rows can't be told apart: give the changed one a new name (${table.name}_2), or drop view and state of the old one (see docs/operations.md).`,
-        );
+      const known = new Map(rows.map(({ table_name, hash }) => [table_name, hash]));
+      for (const tablePlan of plan.tables.values()) {
+        await createTable(client, tablePlan, schema, known.get(tablePlan.table.name));
       }
-    }
-    if (readerRole !== null) {
-      await grantReaders(client, readerRole, schema);
-    }
-  });
+      if (readerRole !== null) {
+        await grantReaders(client, readerRole, plan);
+      }
+    });
+  } catch (cause) {
+    throw errorCode(cause) === '42501'
+      ? new PostgresError(
+          'NOT_PERMITTED',
+          `Postgres refuses to set up the tables (${(cause as Error).message}): grant this role CREATE on the database and on schema ${schema}, and CREATEROLE, or make the readers' role by hand.`,
+          { cause },
+        )
+      : cause;
+  }
 }
 
-async function grantReaders(client: pg.PoolClient, role: string, schema: string): Promise<void> {
+async function registerSources(client: pg.PoolClient, { definition }: Plan): Promise<void> {
+  for (const { name, topic, hash, split } of definition.sources) {
+    await client.query(
+      `INSERT INTO anabranch.sources (source, topic, partitions, definition) VALUES ($1, $2, 0, $3)
+       ON CONFLICT (source) DO UPDATE SET topic = excluded.topic, definition = excluded.definition, updated_at = now()`,
+      [name, topic, hash],
+    );
+    await client.query(
+      `INSERT INTO anabranch.split_rules (source, definition, rules) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
+      [name, hash, split.map((rule) => rule.name)],
+    );
+  }
+}
+
+/** @param known hash of the definition that the table was created from; undefined: there is none yet */
+async function createTable(
+  client: pg.PoolClient,
+  plan: TablePlan,
+  schema: string,
+  known: string | undefined,
+): Promise<void> {
+  const { table } = plan;
+  if (known === undefined) {
+    await client.query(createState(plan));
+    await client.query(
+      'INSERT INTO anabranch.tables (table_name, source, kind, hash) VALUES ($1, $2, $3, $4)',
+      [table.name, table.source, table.kind, table.hash],
+    );
+  } else if (known !== table.hash) {
+    throw new PostgresError(
+      'TABLE_CHANGED',
+      `Table ${table.name} was filled by another definition, and its rows can't be told apart: give the changed one a new name (${table.name}_2), or drop view and state of the old one (see docs/operations.md).`,
+    );
+  } else if (await hasView(client, schema, table.name)) {
+    return;
+  }
+  try {
+    await client.query(createView(plan, schema));
+  } catch (cause) {
+    // 42710: a type, as every table and view brings one of its name.
+    throw ['42P07', '42710'].includes(errorCode(cause) ?? '')
+      ? new PostgresError(
+          'NAME_TAKEN',
+          `Schema ${schema} already has something called ${table.name}: rename the table in the definition, or give \`schema:\` another name.`,
+          { cause },
+        )
+      : cause;
+  }
+}
+
+/** Not when somebody dropped it, or the definition names another schema since. */
+async function hasView(client: pg.PoolClient, schema: string, name: string): Promise<boolean> {
+  const { rowCount } = await client.query(
+    'SELECT FROM pg_views WHERE schemaname = $1 AND viewname = $2',
+    [schema, name],
+  );
+  return rowCount === 1;
+}
+
+/** `IF NOT EXISTS` alone asks for the right to create it also when it exists. */
+export async function createSchema(client: pg.PoolClient, schema: string): Promise<void> {
+  const { rowCount } = await client.query('SELECT FROM pg_namespace WHERE nspname = $1', [schema]);
+  if (rowCount === 0) {
+    await client.query(`CREATE SCHEMA IF NOT EXISTS ${quote(schema)}`);
+  }
+}
+
+/** What readers may read beside the views of the tables. */
+const ledgerNames = [
+  'sources',
+  'split_rules',
+  'tables',
+  'frontier',
+  'positions',
+  'ledger',
+  'table_counts',
+  'dead_letters',
+  'conflicts',
+  'corrections',
+  'runs',
+  'run_ranges',
+  'stage_costs',
+  'ledger_faults',
+  'split',
+  'balance',
+];
+
+async function grantReaders(client: pg.PoolClient, role: string, plan: Plan): Promise<void> {
   const reader = quote(role);
+  const { schema } = plan.definition;
   await client.query(`DO $$ BEGIN
       IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = ${pg.escapeLiteral(role)}) THEN
         CREATE ROLE ${reader} NOLOGIN;
       END IF;
     EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$`);
-  // Views run with their owner's rights, so the state tables themselves stay closed.
-  const views = await client.query<{ table_name: string }>(
-    'SELECT table_name FROM anabranch.tables',
-  );
   await client.query(`GRANT USAGE ON SCHEMA ${quote(schema)}, anabranch TO ${reader}`);
-  const own = [
-    'sources',
-    'split_rules',
-    'tables',
-    'frontier',
-    'positions',
-    'ledger',
-    'table_counts',
-    'dead_letters',
-    'conflicts',
-    'corrections',
-    'runs',
-    'run_ranges',
-    'stage_costs',
-    'ledger_faults',
-    'split',
-    'balance',
-  ].map((name) => `anabranch.${name}`);
+  // Views run with their owner's rights, so the state tables themselves stay closed.
   const granted = [
-    ...own,
-    ...views.rows.map(({ table_name }) => `${quote(schema)}.${quote(table_name)}`),
+    ...ledgerNames.map((name) => `anabranch.${name}`),
+    ...[...plan.tables.keys()].map((name) => `${quote(schema)}.${quote(name)}`),
   ];
   await client.query(`GRANT SELECT ON ${granted.join(', ')} TO ${reader}`);
 }

@@ -30,14 +30,17 @@ export async function transaction<T>(
       });
       throw error;
     }
-    try {
-      await client.query('COMMIT');
-    } catch (cause) {
-      broken = cause as Error;
+    const { command } = await client.query('COMMIT').catch((cause: Error) => {
+      broken = cause;
       throw new PostgresError(
         'OUTCOME_UNKNOWN',
         'The connection to Postgres was lost during a commit; the frontier tells whether it took place.',
         { cause },
+      );
+    });
+    if (command !== 'COMMIT') {
+      throw new Error(
+        'A statement of the transaction failed and nobody noticed: it was rolled back.',
       );
     }
     return result;

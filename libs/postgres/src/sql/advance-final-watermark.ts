@@ -13,10 +13,10 @@ export async function advanceFinalWatermark(db: pg.Pool, source: string): Promis
     text: `
       UPDATE anabranch.sources s SET final_watermark = f.watermark, updated_at = now()
       FROM (
-        SELECT min(watermark) AS watermark, count(watermark) AS known
+        SELECT min(watermark) AS watermark, count(watermark) AS known, count(*) AS frontiers
         FROM anabranch.frontier WHERE source = $1
       ) f
-      WHERE s.source = $1 AND s.partitions > 0 AND f.known = 2 * s.partitions
+      WHERE s.source = $1 AND f.known = f.frontiers AND f.known >= 2 * s.partitions
         AND f.watermark > coalesce(s.final_watermark, '-infinity')`,
     values: [source],
   });

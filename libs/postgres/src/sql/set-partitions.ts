@@ -7,7 +7,8 @@ export async function setPartitions(
   partitions: number,
 ): Promise<void> {
   await db.query(
-    `UPDATE anabranch.sources SET partitions = greatest(partitions, $2), updated_at = now() WHERE source = $1`,
+    `UPDATE anabranch.sources SET partitions = $2, updated_at = now()
+     WHERE source = $1 AND partitions < $2`,
     [source, partitions],
   );
   await db.query(

@@ -1,7 +1,10 @@
 import type { DeadLetters } from '@anabranch/contract';
 import type pg from 'pg';
 
-/** Stores dead letters by their coordinates: once, however often they come. */
+/**
+ * Stores dead letters by their coordinates: once, however often they come. A producer may stamp a
+ * record with any number; what isn't a time is left out.
+ */
 export async function storeDeadLetters(
   db: pg.Pool | pg.PoolClient,
   batches: readonly DeadLetters[],
@@ -15,7 +18,7 @@ export async function storeDeadLetters(
       INSERT INTO anabranch.dead_letters (source, partition, record_offset, table_name, code, reason,
         record_timestamp, record_key, record_value, record_headers)
       SELECT source, partition, record_offset, coalesce(table_name, ''), code, reason,
-        to_timestamp(at / 1000.0), key, value, headers
+        CASE WHEN at BETWEEN 0 AND 253402300799999 THEN to_timestamp(at / 1000.0) END, key, value, headers
       FROM unnest($1::text[], $2::int[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[],
         $8::bytea[], $9::bytea[], $10::jsonb[])
         AS t (source, partition, record_offset, table_name, code, reason, at, key, value, headers)
@@ -27,19 +30,23 @@ export async function storeDeadLetters(
       rows.map(({ offset }) => offset),
       rows.map(({ table }) => table),
       rows.map(({ code }) => code),
-      rows.map(({ reason }) => reason),
+      rows.map(({ reason }) => withoutNul(reason)),
       rows.map(({ timestamp: at }) => at),
       rows.map(({ key }) => key),
       rows.map(({ value }) => value),
       rows.map(({ headers }) =>
-        // jsonb takes no NUL, which a name may hold.
         JSON.stringify(
           headers.map(({ name, value }) => ({
-            name: name.replaceAll('\0', '\u{FFFD}'),
+            name: withoutNul(name),
             value: value?.toString('base64') ?? null,
           })),
         ),
       ),
     ],
   });
+}
+
+/** Neither text nor jsonb takes a NUL; a header's name, or a piece of a record, may hold one. */
+function withoutNul(text: string): string {
+  return text.replaceAll('\0', '\u{FFFD}');
 }
