@@ -1,7 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { rm } from 'node:fs/promises';
-import path from 'node:path';
-import type { Processed, Processor, SourcePlan } from '@anabranch/compute';
+import type { Processor, SourcePlan } from '@anabranch/compute';
 import {
   encodePartial,
   type InternalTopics,
@@ -20,22 +18,14 @@ import type {
 } from '@anabranch/kafka';
 import {
   BlockIntake,
-  coverageOf,
+  countFates,
+  noneProcessed,
   partialMessages,
-  type PartitionBlocks,
-  roundsOf,
-  type TakenBlocks,
+  type Stretch,
 } from '@anabranch/processor';
 import { type Log, type Metrics, StageClock } from '@anabranch/service';
 import { Cadence, type Trigger } from './cadence.ts';
-import {
-  joinParts,
-  type Slice,
-  slicesOf,
-  spoolables,
-  type SpooledBlocks,
-  type SpoolEntry,
-} from './spool.ts';
+import { removeFiles, type Slice, slicesOf, Spool, type SpooledPart } from './spool.ts';
 
 export interface SourceBatchOptions {
   readonly plan: SourcePlan;
@@ -43,6 +33,9 @@ export interface SourceBatchOptions {
   readonly instance: string;
   /** A folder of this source alone; DuckDB may touch no other. */
   readonly spoolDirectory: string;
+  /** About the text that becomes one file of the spool. */
+  readonly fileBytes: number;
+  /** About the text that is stored in one transaction. */
   readonly sliceBytes: number;
   readonly log: Log;
   readonly metrics: Metrics;
@@ -59,16 +52,14 @@ interface Run {
   readonly startedAt: number;
   /** The slices to come. */
   readonly slices: Slice[];
-  records: number;
+  readonly records: number;
   storeSeconds: number;
-  /** Of its last slice: behind these its end is recorded. */
-  last: PartitionBlocks | null;
+  /** Of its last slice that is stored: behind this its end is recorded. */
+  last: SpooledPart | null;
 }
 
 /** Ranges without a record need no run, but each partial is a transaction: one a second suffices. */
 const emptyIntervalMilliseconds = 1000;
-
-type Message = StepResult['messages'][number];
 
 /**
  * Spools the batch blocks of one source as Parquet, and at its cadence makes partials of all that is
@@ -81,11 +72,11 @@ export class SourceBatch {
   readonly #intake: BlockIntake;
   readonly #clock: StageClock;
   readonly #cadence: Cadence;
-  #pending: SpoolEntry[] = [];
+  readonly #spool: Spool;
   #run: Run | null = null;
-  #files = 0;
   #emptySentAt = 0;
-  #costs: StepCost[] = [];
+  /** Of slices whose transaction is through, to be sent with the next partial. */
+  #costs: readonly StepCost[] = [];
 
   constructor(options: SourceBatchOptions) {
     this.#options = options;
@@ -94,6 +85,11 @@ export class SourceBatch {
     this.#intake = new BlockIntake(source.name, 'batch', options.metrics);
     this.#clock = new StageClock('batch-processor', options.metrics.stepSeconds);
     this.#cadence = new Cadence(source.batch, options.now());
+    this.#spool = new Spool({
+      processor: options.processor,
+      directory: options.spoolDirectory,
+      fileBytes: options.fileBytes,
+    });
   }
 
   assigned(assigned: readonly AssignedPartition[], context: AssignedContext): void {
@@ -102,54 +98,28 @@ export class SourceBatch {
 
   /** Everything that isn't committed is read again by whoever gets the partitions. */
   async revoked(): Promise<void> {
-    const files = [
-      ...this.#pending,
-      ...(this.#run?.slices.flatMap(({ entries }) => entries) ?? []),
-    ];
-    this.#pending = [];
+    const slices = this.#run?.slices ?? [];
     this.#run = null;
     this.#intake.clear();
-    await removeFiles(files);
+    await this.#spool.clear();
+    await removeFiles(slices.flatMap(({ entries }) => entries));
   }
 
   async step(work: readonly PartitionWork[], context: StepContext): Promise<StepResult | null> {
-    await this.#spool(this.#intake.take(work, context));
+    await this.#spool.add(this.#intake.take(work, context));
     const now = this.#options.now();
-    this.#run ??= this.#begin(now);
-    if (this.#run !== null) {
-      const [slice] = this.#run.slices;
-      return slice === undefined
-        ? this.#end(this.#run)
-        : this.#storeSlice(this.#run, slice, context);
+    this.#run ??= await this.#begin(now);
+    if (this.#run === null) {
+      return this.#storeEmpty(now);
     }
-    return this.#storeEmpty(now);
+    const [slice] = this.#run.slices;
+    return slice === undefined
+      ? this.#end(this.#run, this.#run.last)
+      : this.#storeSlice(this.#run, slice, context);
   }
 
-  async #spool(taken: readonly TakenBlocks[]): Promise<void> {
-    if (taken.length === 0) {
-      return;
-    }
-    const { processor, spoolDirectory } = this.#options;
-    for (const { parts, round } of spoolables(taken)) {
-      const texts = round.flatMap(({ partition, blocks }) =>
-        blocks
-          .filter(({ runs }) => runs.length > 0)
-          .map(({ payload, runs }) => ({ partition, text: payload, runs: [...runs] })),
-      );
-      if (texts.length === 0) {
-        this.#pending.push({ parts, file: null, records: 0, bytes: 0, loadSeconds: 0 });
-        continue;
-      }
-      const file = path.join(spoolDirectory, `${String(this.#files++).padStart(9, '0')}.parquet`);
-      const { records, seconds } = await processor.spool(texts, file);
-      const bytes = texts.reduce((sum, { text }) => sum + text.length, 0);
-      this.#pending.push({ parts, file, records, bytes, loadSeconds: seconds });
-    }
-  }
-
-  #begin(now: number): Run | null {
-    const records = this.#pending.reduce((sum, entry) => sum + entry.records, 0);
-    const bytes = this.#pending.reduce((sum, entry) => sum + entry.bytes, 0);
+  async #begin(now: number): Promise<Run | null> {
+    const { records, bytes } = this.#spool;
     const trigger = this.#cadence.due(now, bytes);
     if (trigger === null) {
       return null;
@@ -158,76 +128,65 @@ export class SourceBatch {
     if (records === 0) {
       return null;
     }
-    const slices = slicesOf(this.#pending, this.#options.sliceBytes);
-    this.#pending = [];
-    const run: Run = {
-      id: randomUUID(),
-      trigger,
-      startedAt: now,
-      slices,
-      records,
-      storeSeconds: 0,
-      last: null,
-    };
+    const slices = slicesOf(await this.#spool.take(), this.#options.sliceBytes);
+    const id = randomUUID();
     this.#options.log.info('run begun', {
       source: this.#options.plan.source.name,
-      run: run.id,
+      run: id,
       trigger,
       records,
       bytes,
       slices: slices.length,
     });
-    return run;
+    return { id, trigger, startedAt: now, slices, records, storeSeconds: 0, last: null };
   }
 
   async #storeSlice(run: Run, slice: Slice, context: StepContext): Promise<StepResult> {
-    const { plan, processor, instance } = this.#options;
-    const { entries, bytes } = slice;
-    const parts = joinParts(entries);
-    const [round = []] = roundsOf(parts);
-    const processed = await processor.processFiles(
-      entries.flatMap(({ file }) => (file === null ? [] : [file])),
-      round.map(({ partition }) => partition),
-    );
-    const records = entries.reduce((sum, entry) => sum + entry.records, 0);
+    const { plan, processor, instance, metrics } = this.#options;
+    const { entries, parts, records, bytes } = slice;
+    const stretches = stretchesIn(parts);
+    const files = entries.flatMap(({ file }) => (file === null ? [] : [file]));
+    const processed =
+      files.length === 0
+        ? noneProcessed
+        : await processor.processFiles(
+            files,
+            stretches.map(({ partition }) => partition),
+          );
     const rows = processed.tables.reduce((sum, table) => sum + table.rows, 0);
-    const load =
-      processed.seconds.load + entries.reduce((sum, entry) => sum + entry.loadSeconds, 0);
-    const share = {
+    const seconds = {
       ...processed.seconds,
-      load,
+      load: entries.reduce((sum, { loadSeconds }) => sum + loadSeconds, processed.seconds.load),
+    };
+    const share = {
+      ...seconds,
       bytes: BigInt(bytes),
       records: BigInt(records),
       rows: BigInt(rows),
     };
-    this.#countRecords(processed);
-    const messages = partialMessages(round, processed, {
+    const messages = partialMessages(stretches, processed, {
       plan,
       topics: this.#topics,
       branch: 'batch',
-      costs: this.#costs.splice(0),
+      costs: this.#costs,
       // The seconds are of all partitions together: the first partial carries them.
-      run: (_partition, first) => this.#shareOf(run, first ? share : noShare, null),
+      run: (first) => this.#shareOf(run, first ? share : noShare, null),
     });
     const storeBegun = performance.now();
     return {
       messages,
-      offsets: parts.map(({ topic, partition, offset, metadata }) => ({
-        topic,
-        partition,
-        offset,
-        metadata,
-      })),
+      offsets: parts.map(offsetOf),
       committed: async () => {
-        this.#told(parts);
-        const seconds = (performance.now() - storeBegun) / 1000;
-        run.storeSeconds += seconds;
-        this.#clock.add({ ...processed.seconds, load, store: processed.seconds.store + seconds });
+        const store = (performance.now() - storeBegun) / 1000;
+        run.storeSeconds += store;
+        this.#tell(stretches);
+        countFates(metrics, plan.source.name, processed);
+        this.#clock.add({ ...seconds, store: seconds.store + store });
         this.#clock.count({ bytes, records, rows });
-        this.#costs.push(
-          stepCost(this.#clock.end(), { instance, source: plan.source.name, branch: 'batch' }),
-        );
-        run.last = round[0] ?? run.last;
+        const where = { instance, source: plan.source.name, branch: 'batch' as const };
+        this.#sentCosts(messages.length > 0);
+        this.#costs = [...this.#costs, stepCost(this.#clock.end(), where)];
+        run.last = parts.find(({ stretch }) => stretch !== null) ?? run.last;
         run.slices.shift();
         await removeFiles(entries);
         context.wake();
@@ -235,32 +194,23 @@ export class SourceBatch {
     };
   }
 
-  /** The run's record is complete once its last slice is stored: an empty partial carries the rest. */
-  #end(run: Run): StepResult {
+  /**
+   * The run's record is complete once its last slice is stored: an empty partial carries the rest.
+   * With it goes the offset that was committed last, which fences it like any other partial.
+   */
+  #end(run: Run, last: SpooledPart | null): StepResult {
     const { plan, log, now } = this.#options;
     const finishedAt = now();
-    const messages: Message[] = [];
-    if (run.last !== null) {
-      const { partition, blocks } = run.last;
-      const coverage = coverageOf(blocks);
-      const partial: Partial = {
-        ...coverage,
-        from: coverage.to,
-        split: { stream: 0n, batch: 0n, dead: 0n, rules: coverage.split.rules.map(() => 0n) },
-        branch: 'batch',
-        producedAt: 0n,
-        tables: [],
-        costs: this.#costs.splice(0),
-        run: this.#shareOf(run, { ...noShare, store: run.storeSeconds }, finishedAt),
-      };
-      for (const value of encodePartial(partial)) {
-        messages.push({ topic: this.#topics.results, partition, value });
-      }
-    }
+    const partial = last?.stretch && this.#endOf(run, last.stretch, finishedAt);
     return {
-      messages,
-      offsets: [],
+      messages: (partial ? encodePartial(partial) : []).map((value) => ({
+        topic: this.#topics.results,
+        partition: partial?.partition ?? 0,
+        value,
+      })),
+      offsets: last === null ? [] : [offsetOf(last)],
       committed: () => {
+        this.#sentCosts(true);
         this.#run = null;
         log.info('run ended', {
           source: plan.source.name,
@@ -272,19 +222,28 @@ export class SourceBatch {
     };
   }
 
-  #told(parts: readonly SpooledBlocks[]): void {
-    for (const { partition, blocks } of parts) {
-      this.#options.processed(partition, Number(blocks.at(-1)?.producedAt ?? 0n));
+  #endOf(run: Run, { coverage }: Stretch, finishedAt: number): Partial {
+    return {
+      ...coverage,
+      from: coverage.to,
+      split: { stream: 0n, batch: 0n, dead: 0n, rules: coverage.split.rules.map(() => 0n) },
+      branch: 'batch',
+      producedAt: 0n,
+      tables: [],
+      costs: this.#costs,
+      run: this.#shareOf(run, { ...noShare, store: run.storeSeconds }, finishedAt),
+    };
+  }
+
+  #tell(stretches: readonly Stretch[]): void {
+    for (const { partition, producedAt } of stretches) {
+      this.#options.processed(partition, Number(producedAt));
     }
   }
 
-  #countRecords(processed: Processed): void {
-    const { plan, metrics } = this.#options;
-    const source = plan.source.name;
-    for (const { name: table, aggregated, filtered, dead } of processed.tables) {
-      metrics.recordsTotal.inc({ source, table, fate: 'aggregated' }, aggregated);
-      metrics.recordsTotal.inc({ source, table, fate: 'filtered' }, filtered);
-      metrics.recordsTotal.inc({ source, table, fate: 'dead' }, dead);
+  #sentCosts(sent: boolean): void {
+    if (sent) {
+      this.#costs = [];
     }
   }
 
@@ -303,49 +262,53 @@ export class SourceBatch {
    * While no record waits on the batch branch, its frontier has no reason to wait for a run: windows
    * become final as fast as the stream's.
    */
-  #storeEmpty(now: number): StepResult | null {
+  async #storeEmpty(now: number): Promise<StepResult | null> {
     const { plan } = this.#options;
     if (
-      this.#pending.length === 0 ||
-      this.#pending.some(({ records }) => records > 0) ||
+      this.#spool.isEmpty ||
+      this.#spool.records > 0 ||
       now - this.#emptySentAt < emptyIntervalMilliseconds
     ) {
       return null;
     }
     this.#emptySentAt = now;
-    const entries = this.#pending;
-    this.#pending = [];
-    const parts = joinParts(entries);
-    const messages = roundsOf(parts).flatMap((round) =>
-      partialMessages(
-        round,
-        { tables: [], deadLetters: [], seconds: noSeconds },
-        {
-          plan,
-          topics: this.#topics,
-          branch: 'batch',
-          costs: this.#costs.splice(0),
-          run: () => null,
-        },
-      ),
+    // One slice, but for the moment of an upgrade.
+    const slices = slicesOf(await this.#spool.take(), Infinity);
+    const stretches = slices.map(({ parts }) => stretchesIn(parts)).filter(({ length }) => length);
+    const offsets = new Map(
+      slices.flatMap(({ parts }) => parts.map((part) => [part.partition, offsetOf(part)])),
+    );
+    const messages = stretches.flatMap((round, index) =>
+      partialMessages(round, noneProcessed, {
+        plan,
+        topics: this.#topics,
+        branch: 'batch',
+        costs: index === 0 ? this.#costs : [],
+        run: () => null,
+      }),
     );
     return {
       messages,
-      offsets: parts.map(({ topic, partition, offset, metadata }) => ({
-        topic,
-        partition,
-        offset,
-        metadata,
-      })),
+      offsets: [...offsets.values()],
+      committed: () => {
+        this.#sentCosts(messages.length > 0);
+        this.#tell(stretches.flat());
+      },
     };
   }
 }
 
-const noSeconds = { load: 0, preprocess: 0, process: 0, store: 0 };
-const noShare = { bytes: 0n, records: 0n, rows: 0n, ...noSeconds };
+const noShare = { bytes: 0n, records: 0n, rows: 0n, ...noneProcessed.seconds };
 
-async function removeFiles(entries: readonly SpoolEntry[]): Promise<void> {
-  await Promise.all(
-    entries.flatMap(({ file }) => (file === null ? [] : [rm(file, { force: true })])),
-  );
+function stretchesIn(parts: readonly SpooledPart[]): Stretch[] {
+  return parts.flatMap(({ stretch }) => stretch ?? []);
+}
+
+function offsetOf({
+  topic,
+  partition,
+  offset,
+  metadata,
+}: SpooledPart): StepResult['offsets'][number] {
+  return { topic, partition, offset, metadata };
 }

@@ -14,9 +14,11 @@ import { SourceBatch } from './source-batch.ts';
 
 type Config = ReturnType<(typeof config)['parse']>;
 
-/** A Parquet file takes some milliseconds to write, so blocks are gathered for longer than on the stream. */
+/** Nothing waits for a run's blocks to be spooled, so they are gathered for longer than on the stream. */
 const gatherMilliseconds = 500;
 const stepBytes = 16 * 1024 * 1024;
+/** A Parquet file takes some milliseconds to write, however little is in it. */
+const fileBytes = 8 * 1024 * 1024;
 /** A slice's transaction holds megabytes; a killed instance's is aborted by its successor at once. */
 const transactionMilliseconds = 60_000;
 
@@ -54,6 +56,7 @@ async function startSource(
     processor,
     instance: config.INSTANCE,
     spoolDirectory,
+    fileBytes,
     sliceBytes: config.SLICE_BYTES,
     log,
     metrics,

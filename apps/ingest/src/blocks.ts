@@ -85,7 +85,12 @@ class Spans {
     const payload = Buffer.allocUnsafe(this.#bytes);
     let end = 0;
     for (let i = 0; i < this.#bounds.length; i += 2) {
-      end += text.copy(payload, end, starts[this.#bounds[i] ?? 0], starts[this.#bounds[i + 1] ?? 0]);
+      end += text.copy(
+        payload,
+        end,
+        starts[this.#bounds[i] ?? 0],
+        starts[this.#bounds[i + 1] ?? 0],
+      );
     }
     return payload;
   }

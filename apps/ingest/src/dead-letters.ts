@@ -50,7 +50,17 @@ export function deadLetters(
   for (const batch of batches) {
     walk(
       batch,
-      (bytes, offset, timestamp, valueStart, valueEnd, keyStart, keyEnd, headersStart, headersEnd) => {
+      (
+        bytes,
+        offset,
+        timestamp,
+        valueStart,
+        valueEnd,
+        keyStart,
+        keyEnd,
+        headersStart,
+        headersEnd,
+      ) => {
         const death = deaths.get(offset);
         if (death === undefined) {
           return;

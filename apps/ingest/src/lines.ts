@@ -312,7 +312,9 @@ function withoutInvalid(lines: Lines): Lines {
     }),
     headers:
       lines.headers &&
-      new Map([...lines.headers].map(([name, column]) => [name, kept.map((i) => column[i] ?? null)])),
+      new Map(
+        [...lines.headers].map(([name, column]) => [name, kept.map((i) => column[i] ?? null)]),
+      ),
     refused,
   };
 }

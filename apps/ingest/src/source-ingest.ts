@@ -159,7 +159,14 @@ export class SourceIngest {
           headerNames: plan.headerNames,
           maxTextBytes: blockBytes,
         });
-        shares.push({ work: piece, state, pieces, highest: state.highest, verdicts: [], splits: [] });
+        shares.push({
+          work: piece,
+          state,
+          pieces,
+          highest: state.highest,
+          verdicts: [],
+          splits: [],
+        });
         for (const { count, refused } of pieces) {
           this.#clock.count({ records: count + refused.length });
         }
@@ -339,7 +346,7 @@ export class SourceIngest {
     const ends = this.#ends;
     this.#ends = null;
     if (silent.length > 0 && ends === null) {
-      this.#askForEnds(now, context);
+      void this.#askForEnds(now, context);
       return;
     }
     for (const [partition, state] of silent) {
@@ -372,22 +379,19 @@ export class SourceIngest {
     }
   }
 
-  #askForEnds(at: number, { wake }: StepContext): void {
+  async #askForEnds(at: number, context: StepContext): Promise<void> {
     if (this.#asking) {
       return;
     }
     this.#asking = true;
-    void this.#options.ends().then(
-      (offsets) => {
-        this.#asking = false;
-        this.#ends = { at, offsets };
-        wake();
-      },
-      () => {
-        // A leader is away: until it is back, nobody knows what it has, and the watermarks wait.
-        this.#asking = false;
-      },
-    );
+    try {
+      this.#ends = { at, offsets: await this.#options.ends() };
+      context.wake();
+    } catch {
+      // A leader is away: until it is back, nobody knows what it has, and the watermarks wait.
+    } finally {
+      this.#asking = false;
+    }
   }
 }
 

@@ -1,4 +1,4 @@
-import type { Processor, SourcePlan } from '@anabranch/compute';
+import type { Processed, Processor, SourcePlan } from '@anabranch/compute';
 import {
   countRecords,
   type InternalTopics,
@@ -13,7 +13,16 @@ import type {
   StepContext,
   StepResult,
 } from '@anabranch/kafka';
-import { BlockIntake, partialMessages, type PartitionBlocks, roundsOf } from '@anabranch/processor';
+import {
+  BlockIntake,
+  countFates,
+  type Message,
+  noneProcessed,
+  partialMessages,
+  roundsOf,
+  stretchesOf,
+  type TextStretch,
+} from '@anabranch/processor';
 import { type Metrics, StageClock } from '@anabranch/service';
 
 export interface SourceStreamOptions {
@@ -32,7 +41,7 @@ export class SourceStream {
   readonly #intake: BlockIntake;
   readonly #clock: StageClock;
   /** Of steps whose transaction is through, to be sent with the next partial. */
-  #costs: StepCost[] = [];
+  #costs: readonly StepCost[] = [];
 
   constructor(options: SourceStreamOptions) {
     this.#options = options;
@@ -51,16 +60,29 @@ export class SourceStream {
   }
 
   async step(work: readonly PartitionWork[], context: StepContext): Promise<StepResult | null> {
-    const { plan } = this.#options;
+    const { plan, instance, metrics, processed: told } = this.#options;
+    const source = plan.source.name;
     const taken = await this.#clock.stage('load', () =>
       Promise.resolve(this.#intake.take(work, context)),
     );
     if (taken.length === 0) {
       return null;
     }
-    const messages: StepResult['messages'][number][] = [];
-    for (const round of roundsOf(taken)) {
-      messages.push(...(await this.#process(round)));
+    const stretches = taken.map(({ partition, blocks }) => stretchesOf(partition, blocks));
+    const results: Processed[] = [];
+    const messages: Message[] = [];
+    for (const round of roundsOf(stretches)) {
+      const processed = await this.#process(round);
+      results.push(processed);
+      messages.push(
+        ...partialMessages(round, processed, {
+          plan,
+          topics: this.#topics,
+          branch: 'stream',
+          costs: results.length === 1 ? this.#costs : [],
+          run: () => null,
+        }),
+      );
     }
     const encodedAt = performance.now();
     return {
@@ -72,43 +94,32 @@ export class SourceStream {
         metadata,
       })),
       committed: () => {
-        for (const { partition, blocks } of taken) {
-          this.#options.processed(partition, Number(blocks.at(-1)?.producedAt ?? 0n));
+        for (const { partition, producedAt } of stretches.flat()) {
+          told(partition, Number(producedAt));
+        }
+        for (const processed of results) {
+          countFates(metrics, source, processed);
         }
         this.#clock.add({ store: (performance.now() - encodedAt) / 1000 });
-        const where = {
-          instance: this.#options.instance,
-          source: plan.source.name,
-          branch: 'stream' as const,
-        };
-        this.#costs = [stepCost(this.#clock.end(), where)];
+        const cost = stepCost(this.#clock.end(), { instance, source, branch: 'stream' });
+        // Without a message there was no partial to send the former ones with.
+        this.#costs = messages.length === 0 ? [...this.#costs, cost] : [cost];
       },
     };
   }
 
-  async #process(round: readonly PartitionBlocks[]): Promise<StepResult['messages'][number][]> {
-    const { plan, processor, metrics } = this.#options;
-    const texts = round.flatMap(({ partition, blocks }) =>
-      blocks.map(({ payload, runs }) => ({ partition, text: payload, runs: [...runs] })),
-    );
-    const processed = await processor.process(texts);
+  async #process(round: readonly TextStretch[]): Promise<Processed> {
+    const texts = round.flatMap((stretch) => stretch.texts);
+    if (texts.length === 0) {
+      return noneProcessed;
+    }
+    const processed = await this.#options.processor.process(texts);
     this.#clock.add(processed.seconds);
     this.#clock.count({
       bytes: texts.reduce((sum, { text }) => sum + text.length, 0),
       records: texts.reduce((sum, { runs }) => sum + countRecords(runs), 0),
       rows: processed.tables.reduce((sum, { rows }) => sum + rows, 0),
     });
-    for (const { name: table, aggregated, filtered, dead } of processed.tables) {
-      metrics.recordsTotal.inc({ source: plan.source.name, table, fate: 'aggregated' }, aggregated);
-      metrics.recordsTotal.inc({ source: plan.source.name, table, fate: 'filtered' }, filtered);
-      metrics.recordsTotal.inc({ source: plan.source.name, table, fate: 'dead' }, dead);
-    }
-    return partialMessages(round, processed, {
-      plan,
-      topics: this.#topics,
-      branch: 'stream',
-      costs: this.#costs.splice(0),
-      run: () => null,
-    });
+    return processed;
   }
 }

@@ -1,4 +1,17 @@
 export { BlockIntake, type TakenBlocks } from './block-intake.ts';
 export { BlockReader, blockReader, coverageOf } from './block-reader.ts';
-export { type PartialOptions, partialMessages } from './partials.ts';
-export { type PartitionBlocks, roundsOf } from './rounds.ts';
+export {
+  countFates,
+  type Message,
+  noneProcessed,
+  partialMessages,
+  type PartialOptions,
+} from './partials.ts';
+export {
+  type AlteredBlock,
+  joinStretches,
+  roundsOf,
+  type Stretch,
+  stretchesOf,
+  type TextStretch,
+} from './stretch.ts';

@@ -1,6 +1,5 @@
 import type { Processed, SourcePlan } from '@anabranch/compute';
 import {
-  type Block,
   type Branch,
   type DeadLetter,
   encodeDeadLetters,
@@ -12,10 +11,17 @@ import {
   type TablePart,
 } from '@anabranch/contract';
 import type { StepResult } from '@anabranch/kafka';
-import { coverageOf } from './block-reader.ts';
-import type { PartitionBlocks } from './rounds.ts';
+import type { Metrics } from '@anabranch/service';
+import type { AlteredBlock, Stretch } from './stretch.ts';
 
-type Message = StepResult['messages'][number];
+export type Message = StepResult['messages'][number];
+
+/** What comes of stretches without a record. */
+export const noneProcessed: Processed = {
+  tables: [],
+  deadLetters: [],
+  seconds: { load: 0, preprocess: 0, process: 0, store: 0 },
+};
 
 export interface PartialOptions {
   readonly plan: SourcePlan;
@@ -24,40 +30,47 @@ export interface PartialOptions {
   /** Costs of former steps, sent along with the first partial. */
   readonly costs: readonly StepCost[];
   /** The share of a run that each partial is; null on the stream branch. */
-  readonly run: (partition: number, first: boolean) => RunShare | null;
+  readonly run: (first: boolean) => RunShare | null;
 }
 
 /**
- * The messages that say what became of the blocks: a partial for each partition, also where it has no
+ * The messages that say what became of the blocks: a partial for each stretch, also where it has no
  * row, since its coverage moves the frontier; and the dead letters of expressions that failed.
+ * @param stretches at most one of each partition
  */
 export function partialMessages(
-  round: readonly PartitionBlocks[],
+  stretches: readonly Stretch[],
   processed: Processed,
   { plan, topics, branch, costs, run }: PartialOptions,
 ): Message[] {
   const messages: Message[] = [];
-  round.forEach(({ partition, blocks }, index) => {
+  stretches.forEach(({ partition, coverage, producedAt, altered }, index) => {
     const partial = {
-      ...coverageOf(blocks),
+      ...coverage,
       branch,
-      producedAt: blocks.reduce(
-        (newest, { producedAt }) => (producedAt > newest ? producedAt : newest),
-        0n,
-      ),
+      producedAt,
       tables: tableParts(plan, processed, partition),
       costs: index === 0 ? costs : [],
-      run: run(partition, index === 0),
+      run: run(index === 0),
     };
     for (const value of encodePartial(partial)) {
       messages.push({ topic: topics.results, partition, value });
     }
-    const letters = deadLetters(processed, partition, blocks);
+    const letters = deadLetters(processed, partition, altered);
     for (const value of encodeDeadLetters({ source: plan.source.name, partition, letters })) {
       messages.push({ topic: topics.dead, partition, value });
     }
   });
   return messages;
+}
+
+/** Counts the records of a step by what became of them in each table. */
+export function countFates(metrics: Metrics, source: string, { tables }: Processed): void {
+  for (const { name: table, aggregated, filtered, dead } of tables) {
+    metrics.recordsTotal.inc({ source, table, fate: 'aggregated' }, aggregated);
+    metrics.recordsTotal.inc({ source, table, fate: 'filtered' }, filtered);
+    metrics.recordsTotal.inc({ source, table, fate: 'dead' }, dead);
+  }
 }
 
 function tableParts(plan: SourcePlan, processed: Processed, partition: number): TablePart[] {
@@ -79,7 +92,7 @@ function tableParts(plan: SourcePlan, processed: Processed, partition: number): 
 function deadLetters(
   processed: Processed,
   partition: number,
-  blocks: readonly Block[],
+  altered: readonly AlteredBlock[],
 ): DeadLetter[] {
   return processed.deadLetters
     .filter((letter) => letter.partition === partition)
@@ -90,13 +103,16 @@ function deadLetters(
       code,
       reason: detail,
       key: null,
-      value: text === null ? null : restoreValue(text, changeOf(offset, blocks)),
+      value: text === null ? null : restoreValue(text, changeOf(offset, altered)),
       headers: [],
     }));
 }
 
 /** What ingest changed in the record with this offset. */
-function changeOf(offset: bigint, blocks: readonly Block[]): Block['altered'][number] | undefined {
+function changeOf(
+  offset: bigint,
+  blocks: readonly AlteredBlock[],
+): AlteredBlock['altered'][number] | undefined {
   const block = blocks.find(({ from, to }) => from <= offset && offset < to);
   let place = 0;
   for (const { start, count } of block?.runs ?? []) {
