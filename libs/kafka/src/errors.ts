@@ -17,7 +17,7 @@ export type KafkaErrorCode =
   | 'MESSAGE_TOO_LARGE'
   /** Offsets that were to be read next don't exist any more, or not yet. */
   | 'RANGE_LOST'
-  /** Another producer with the same transactional id has taken over. */
+  /** Another process has our name: our place in the group, or our transactional id. */
   | 'FENCED'
   /** The brokers refuse us: authentication, authorization, protocol version. */
   | 'REFUSED'

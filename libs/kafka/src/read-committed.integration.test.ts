@@ -73,7 +73,7 @@ describe('a reader', () => {
     }));
     await producer.send(topic, messages, { compression });
     await producer.close();
-    const seen: { timestamp: number }[] = [];
+    const seen: (Record<string, unknown> & { timestamp: number })[] = [];
     await kafka.readTopic(topic, (partition, { key, value, headers, timestamp }) => {
       seen.push({
         partition,

@@ -267,6 +267,23 @@ describe('a step loop', () => {
     await usurper.close();
   });
 
+  it('ends when a second one takes its place in the group, also without transactions', async () => {
+    const { source, groupId } = await topics(1);
+    const fatal = Promise.withResolvers<Error>();
+    const options = {
+      groupId,
+      topics: [source],
+      transactional: false,
+      sessionTimeout: 6_000,
+      onFatal: fatal.resolve,
+      step: () => null,
+    };
+    const first = run(options);
+    await until('the first one has joined', () => first.state().joined);
+    run(options);
+    await expect(fatal.promise).resolves.toMatchObject({ code: 'FENCED' });
+  });
+
   it('lets the open step end and commit when it is stopped', async () => {
     const { source, target, groupId } = await topics(1);
     const expected = await fill(source, 1, 5);
@@ -379,6 +396,7 @@ describe('a partition is halted', () => {
   it('when retention was faster than we, under way, and never skips what is lost', async () => {
     const { source, target, groupId } = await topics(1);
     const producer = kafka.producer();
+    await producer.send(source, bigMessages);
     const copy = copyTo(target);
     const inside = Promise.withResolvers<void>();
     const release = Promise.withResolvers<void>();

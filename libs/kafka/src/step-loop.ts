@@ -2,7 +2,7 @@ import type { Consumer, ConsumerCrashEvent } from 'kafkajs';
 import { Admin, missingTopic } from './admin.ts';
 import { backOff, wait, within } from './back-off.ts';
 import { errorKind, errorName } from './error-kind.ts';
-import { HaltPartition, KafkaError } from './errors.ts';
+import { HaltPartition, KafkaError, type KafkaErrorCode } from './errors.ts';
 import { createClient, type KafkaConfig } from './patched-kafkajs.ts';
 import { PartitionQueue, type PartitionWork, takeWork } from './partition-queue.ts';
 import type { OutgoingMessage } from './sends.ts';
@@ -183,6 +183,12 @@ const faultMemoryMilliseconds = 60_000;
  * that a process which was stopped doesn't take its own sleep for the consumer's silence.
  */
 const silentTicks = 100;
+
+const hopelessCodes: ReadonlySet<KafkaErrorCode> = new Set([
+  'FENCED',
+  'MESSAGE_TOO_LARGE',
+  'REFUSED',
+]);
 
 /**
  * Consume, transform, produce, exactly once: joins a group, gathers what its partitions bring, and
@@ -494,6 +500,9 @@ export class StepLoop {
     await this.#openProducer();
     const consumer = createClient(this.#config, { retries: 5, initialRetryTime: 100 }).consumer({
       groupId: this.#options.groupId,
+      // Whoever comes back under this name has its partitions at once. Otherwise they'd wait
+      // for the session of the process that was killed, half a minute by default.
+      groupInstanceId: this.#options.instance,
       sessionTimeout: this.#options.sessionTimeout ?? 30_000,
       heartbeatInterval: Math.min(
         heartbeatMilliseconds,
@@ -575,6 +584,10 @@ export class StepLoop {
 
   /** In the same turn of the event loop in which the consumer begins to fetch for the new generation. */
   #joined(generation: number, memberId: string, assignment: Record<string, number[]>): void {
+    if (this.#join?.generation === generation && this.#join.memberId !== memberId) {
+      // Only a member of the same name takes a place without a new generation.
+      this.#crash ??= this.#namesake();
+    }
     this.#join = { generation, memberId, assignment: new Map(Object.entries(assignment)) };
     this.#lastHeartbeatAt = Date.now();
     this.#forget();
@@ -837,17 +850,11 @@ export class StepLoop {
 
   /** An error that no repetition cures, in words that say what to do; or null. */
   #fatalMeaning(error: unknown): Error | null {
-    const { transactionalId, groupId, instance } = this.#options;
+    const { transactionalId, groupId } = this.#options;
     switch (errorKind(error)) {
       case 'fenced':
         // The brokers also raise the epoch of a producer whose transaction took too long.
-        return this.#producer?.timedOut
-          ? null
-          : new KafkaError(
-              'FENCED',
-              `Another process uses the transactional id ${transactionalId}: give each instance a name of its own (this one is called ${instance})`,
-              { cause: error },
-            );
+        return this.#producer?.timedOut ? null : this.#namesake(error);
       case 'refused':
         return new KafkaError(
           'REFUSED',
@@ -864,7 +871,17 @@ export class StepLoop {
     if (error instanceof Error && (error as { fatal?: unknown }).fatal === true) {
       return error;
     }
-    return error instanceof KafkaError && error.code === 'MESSAGE_TOO_LARGE' ? error : null;
+    const hopeless = error instanceof KafkaError && hopelessCodes.has(error.code);
+    return hopeless ? error : null;
+  }
+
+  #namesake(cause?: unknown): KafkaError {
+    const { groupId, transactionalId, instance } = this.#options;
+    return new KafkaError(
+      'FENCED',
+      `Another process is ${instance} in group ${groupId}, or has the transactional id ${transactionalId}: give each instance a name of its own`,
+      { cause },
+    );
   }
 
   /** Same generation, but from what is committed. */

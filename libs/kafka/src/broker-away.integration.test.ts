@@ -1,0 +1,70 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { connect, type Kafka } from './kafka.ts';
+import { copyTo, loopOptions } from './step-fixtures.ts';
+import { contents, createTopic, silentLogger, uniqueName, until } from './testing.ts';
+
+// A broker of its own, since it is killed.
+const directory = mkdtempSync(path.join(tmpdir(), 'anabranch-kafka-away-'));
+let broker: Awaited<ReturnType<typeof startBroker>>;
+let kafka: Kafka;
+
+async function startBroker() {
+  const { startKafka } = await import('@anabranch/servers');
+  return startKafka({ directory });
+}
+
+beforeAll(async () => {
+  broker = await startBroker();
+  kafka = await connect({ brokers: [broker.brokers], clientId: 'test', logger: silentLogger });
+}, 120_000);
+afterAll(async () => {
+  await kafka.close();
+  await broker.stop();
+  rmSync(directory, { recursive: true, force: true });
+});
+
+describe('while the broker is away', () => {
+  it('a step loop keeps trying, and has lost and repeated nothing when it is back', async () => {
+    const source = await createTopic(kafka, 'source', 2);
+    const target = await createTopic(kafka, 'target', 2);
+    const groupId = uniqueName('group');
+    const producer = kafka.producer();
+    const expected: string[][] = [[], []];
+    for (let index = 0; index < 400; index++) {
+      const partition = index % 2;
+      await producer.send(source, [{ partition, value: `${index}` }]);
+      expected[partition]!.push(`${partition}:${index}`);
+    }
+    await producer.close();
+    const copy = copyTo(target);
+    const loop = kafka.stepLoop(
+      loopOptions({
+        groupId,
+        topics: [source],
+        limits: { stepBytes: 200, stepMilliseconds: 1, queueHighBytes: 1e6, queueLowBytes: 1e5 },
+        step: copy,
+      }),
+    );
+    loop.start();
+    for (const end of [() => broker.kill(), () => broker.restart()]) {
+      const { transactions, rebuilds } = loop.state();
+      await until('it works', () => loop.state().transactions > transactions + 5);
+      await end();
+      await until('it has noticed', () => loop.state().rebuilds > rebuilds);
+      expect(loop.state().lastError).not.toBeNull();
+      if (broker.pid === undefined) {
+        await broker.restart();
+      }
+    }
+    await until('all is copied', async () => {
+      const committed = await kafka.admin.committed(groupId, [source]).catch(() => []);
+      return committed.length === 2 && committed.every(({ offset }) => offset === 200n);
+    });
+    expect(await contents(kafka, target)).toEqual(expected.flat());
+    expect(loop.state()).toMatchObject({ joined: true, fatal: null, halted: [] });
+    await loop.stop(5_000);
+  });
+});
