@@ -370,7 +370,8 @@ export class Chain {
     return [...this.#logs]
       .map((file) => {
         const lines = readFileSync(file, 'utf8').trimEnd().split('\n');
-        return `── ${path.basename(file)}\n${lines.slice(-15).join('\n')}`;
+        const last = lines.slice(-12).map((line) => line.slice(0, 600));
+        return `── ${path.basename(file)}\n${last.join('\n')}`;
       })
       .join('\n');
   }

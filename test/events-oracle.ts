@@ -10,7 +10,7 @@ import {
 
 /** The sound records, typed, with the split rule that must have chosen each. */
 const events = `
-CREATE TABLE oracle.events AS
+CREATE TABLE oracle.sound AS
 WITH decoded AS (
   SELECT r.*, octet_length(value) AS bytes, ltrim(convert_from(value, 'UTF8'), chr(65279))::jsonb AS v
   FROM oracle.records r WHERE dead IS NULL
@@ -52,8 +52,8 @@ SELECT *, CASE
     WHEN late_by > interval '2 minutes' THEN 'late'
     ELSE 'default' END AS rule
 FROM timed;
-ALTER TABLE oracle.events ADD stream_records int, ADD batch_records int;
-UPDATE oracle.events SET stream_records = (rule IN ('live', 'default'))::int, batch_records = (rule NOT IN ('live', 'default'))::int`;
+ALTER TABLE oracle.sound ADD stream_records int, ADD batch_records int;
+UPDATE oracle.sound SET stream_records = (rule IN ('live', 'default'))::int, batch_records = (rule NOT IN ('live', 'default'))::int`;
 
 const branches = 'sum(stream_records) AS stream_records, sum(batch_records) AS batch_records';
 
@@ -63,19 +63,19 @@ const comparisons: Comparison[] = [
     expected: `SELECT partition AS source_partition, record_offset AS source_offset, id, customer, region, kind, amount, fee,
         precise, quantity, big, ratio, flag, label, day, at, device, score, event_time, amount + fee AS total,
         coalesce(quantity, 0) > 1 AS pieces, stream_records, batch_records
-      FROM oracle.events WHERE kind <> 'test'`,
+      FROM oracle.sound WHERE kind <> 'test'`,
   },
   {
     table: 'numbered',
     expected: `SELECT partition AS source_partition, record_offset AS source_offset, id, substr(label, 2)::int AS number,
         stream_records, batch_records
-      FROM oracle.events WHERE label LIKE 'n%' AND label <> 'none'`,
+      FROM oracle.sound WHERE label LIKE 'n%' AND label <> 'none'`,
   },
   {
     table: 'latest_by_customer',
     expected: `SELECT DISTINCT ON (customer, kind) customer, kind, id, amount + fee AS total, event_time AS happened_at,
         sum(stream_records) OVER same AS stream_records, sum(batch_records) OVER same AS batch_records
-      FROM oracle.events WINDOW same AS (PARTITION BY customer, kind)
+      FROM oracle.sound WINDOW same AS (PARTITION BY customer, kind)
       ORDER BY customer, kind, event_time DESC, partition DESC, record_offset DESC`,
   },
   {
@@ -84,7 +84,7 @@ const comparisons: Comparison[] = [
         date_bin('1 minute', event_time, 'epoch') + interval '1 minute' AS window_end, region, kind,
         count(*) AS records, count(quantity) AS with_quantity, sum(amount + fee) AS total, min(amount + fee) AS lowest,
         max(amount + fee) AS highest, avg(amount + fee) AS average, sum(quantity) AS pieces, ${branches}
-      FROM oracle.events WHERE kind <> 'test' AND amount IS NOT NULL AND fee IS NOT NULL GROUP BY 1, 2, 3, 4`,
+      FROM oracle.sound WHERE kind <> 'test' AND amount IS NOT NULL AND fee IS NOT NULL GROUP BY 1, 2, 3, 4`,
   },
   {
     table: 'per_hour',
@@ -94,7 +94,7 @@ const comparisons: Comparison[] = [
         sum(big) AS big, sum(big) / nullif(count(big), 0) AS big_mean, min(big) AS least_big,
         min(label) AS first_label, max(label) AS last_label, min(at) AS first_at, max(day) AS last_day,
         min(ratio) AS least_ratio, max(ratio) AS greatest_ratio, avg(quantity) AS mean_quantity, ${branches}
-      FROM oracle.events GROUP BY 1, 2`,
+      FROM oracle.sound GROUP BY 1, 2`,
   },
 ];
 
@@ -121,7 +121,7 @@ async function expectRules(chain: Chain): Promise<void> {
   );
   expect(rules).toEqual(
     await chain.query(
-      'SELECT partition, rule, count(*)::int AS records FROM oracle.events GROUP BY 1, 2 ORDER BY 1, 2',
+      'SELECT partition, rule, count(*)::int AS records FROM oracle.sound GROUP BY 1, 2 ORDER BY 1, 2',
     ),
   );
 }
@@ -135,7 +135,7 @@ async function expectExpressionLetters(chain: Chain): Promise<void> {
   expect(letters).toEqual(
     await chain.query(
       `SELECT partition, record_offset::text, 'numbered' AS table_name, 'expression' AS code, value AS record_value
-       FROM oracle.events JOIN oracle.records r USING (partition, record_offset)
+       FROM oracle.sound JOIN oracle.records r USING (partition, record_offset)
        WHERE label = 'none' ORDER BY partition, r.record_offset`,
     ),
   );
