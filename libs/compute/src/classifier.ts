@@ -1,5 +1,6 @@
+import type { Field } from '@anabranch/definition';
 import type { DuckDBListVector, DuckDBPreparedStatement } from '@duckdb/node-api';
-import { verdictRange } from './classify-sql.ts';
+import { type ClassifyVariant, verdictRange } from './classify-sql.ts';
 import {
   Engine,
   type EngineOptions,
@@ -11,6 +12,7 @@ import {
 import { ComputeError } from './errors.ts';
 import { concatLines } from './lines.ts';
 import type { SourcePlan } from './plan.ts';
+import { type Reason, refusalReason } from './refusal-reasons.ts';
 
 /** Adjacent records of one source partition. */
 export interface RecordBlock {
@@ -45,32 +47,33 @@ export interface Classified {
     /** At least 0: index of the rule that chose; below 0: dead, for `reasons[-1 - verdict]`. */
     readonly verdicts: Int16Array;
   };
-  readonly reasons: readonly { readonly code: string; readonly detail: string }[];
+  /** Each once: there are no more than some per field. */
+  readonly reasons: readonly Reason[];
 }
 
-/** More kinds of reasons than these are told as one. */
-const mostReasons = 32_000;
+/** Strings are looked into for NUL characters only where the text has an escape of one. */
 const escapedNul = Buffer.from('\\u0000');
 
 /** Decodes, validates and splits the records of one source. */
 export class Classifier {
   readonly #plan: SourcePlan;
   readonly #engine: Engine;
-  readonly #statement: DuckDBPreparedStatement;
-  #guarded: DuckDBPreparedStatement | null = null;
+  /** By variant; most steps need but one. */
+  readonly #statements = new Map<string, DuckDBPreparedStatement>();
   #busy = false;
 
-  private constructor(plan: SourcePlan, engine: Engine, statement: DuckDBPreparedStatement) {
+  private constructor(plan: SourcePlan, engine: Engine) {
     this.#plan = plan;
     this.#engine = engine;
-    this.#statement = statement;
   }
 
   /** @throws ComputeError `ENGINE` */
   static async open(plan: SourcePlan, options: EngineOptions): Promise<Classifier> {
     const engine = await Engine.open(options);
     try {
-      return new Classifier(plan, engine, await engine.connection.prepare(plan.classifySql));
+      const classifier = new Classifier(plan, engine);
+      await classifier.#statement({ guarded: false, nul: false });
+      return classifier;
     } catch (error) {
       engine.close();
       throw failure(error);
@@ -106,8 +109,9 @@ export class Classifier {
   }
 
   close(): void {
-    this.#statement.destroySync();
-    this.#guarded?.destroySync();
+    for (const statement of this.#statements.values()) {
+      statement.destroySync();
+    }
     this.#engine.close();
   }
 
@@ -116,24 +120,16 @@ export class Classifier {
     ceiling: bigint,
   ): Promise<Map<RecordBlock, Classified>> {
     const parameters = this.#parameters(blocks, ceiling);
+    const nul = parameters.text.includes(escapedNul);
     let result;
     try {
-      result = await execute(this.#statement, parameters);
+      result = await execute(await this.#statement({ guarded: false, nul }), parameters);
     } catch (error) {
       if (this.#plan.source.split.length === 0 || failure(error).code === 'OUT_OF_MEMORY') {
         throw error;
       }
       // A rule failed on some record.
-      this.#guarded ??= await this.#engine.connection.prepare(this.#plan.guardedClassifySql);
-      try {
-        result = await execute(this.#guarded, parameters);
-      } catch (second) {
-        throw new ComputeError(
-          'QUERY_FAILED',
-          `Records of source ${this.#plan.source.name} can't be classified: ${messageOf(second)}`,
-          { cause: second },
-        );
-      }
+      result = await execute(await this.#statement({ guarded: true, nul }), parameters);
     }
     const classified = new Map<RecordBlock, Classified>();
     let at = 0;
@@ -146,7 +142,7 @@ export class Classifier {
         chunk.getColumnValues(column),
       );
       const exceptions = chunk.getColumnVector(4) as DuckDBListVector;
-      const reasons = chunk.getColumnVector(5) as DuckDBListVector;
+      const dead = chunk.getColumnVector(5) as DuckDBListVector;
       for (let row = 0; row < chunk.rowCount; row++, at++) {
         const block = blocks[at];
         if (block === undefined || Number(records[row]) !== block.count) {
@@ -158,7 +154,8 @@ export class Classifier {
           rules: [...(rules[row] as { items: readonly number[] }).items],
           ...verdictsOf(
             numbersOf(exceptions, row),
-            (reasons.getItemVector(row)?.toArray() ?? []) as string[],
+            (dead.getItemVector(row)?.toArray() ?? []) as string[],
+            this.#plan.source.fields,
           ),
         });
       }
@@ -169,7 +166,16 @@ export class Classifier {
     return classified;
   }
 
-  #parameters(blocks: readonly RecordBlock[], ceiling: bigint): Parameters {
+  async #statement(variant: ClassifyVariant): Promise<DuckDBPreparedStatement> {
+    const key = JSON.stringify(variant);
+    const statement =
+      this.#statements.get(key) ??
+      (await this.#engine.connection.prepare(this.#plan.classifySql(variant)));
+    this.#statements.set(key, statement);
+    return statement;
+  }
+
+  #parameters(blocks: readonly RecordBlock[], ceiling: bigint): Parameters & { text: Buffer } {
     const plan = this.#plan;
     const text = concatLines(blocks);
     return {
@@ -177,8 +183,6 @@ export class Classifier {
       counts: `[${blocks.map(({ count }) => count).join(',')}]`,
       highest: `[${blocks.map(({ highest }) => highest ?? 'null').join(',')}]`,
       ceiling,
-      // Escapes are looked at one by one only where there is one in the text.
-      nul: text.includes(escapedNul),
       ...(plan.usesTimestamps
         ? { timestamps: numberList(blocks, ({ timestamps, count }) => timestamps ?? nulls(count)) }
         : {}),
@@ -246,12 +250,23 @@ function numbersOf(vector: DuckDBListVector, row: number): Float64Array {
 
 function verdictsOf(
   coded: Float64Array,
-  told: readonly string[],
+  dead: readonly string[],
+  fields: readonly Field[],
 ): Pick<Classified, 'dead' | 'exceptions' | 'reasons'> {
   const positions = new Uint32Array(coded.length);
   const verdicts = new Int16Array(coded.length);
-  const reasons: { code: string; detail: string }[] = [];
+  const reasons: Reason[] = [];
   const known = new Map<string, number>();
+  const verdictFor = (line: string): number => {
+    const reason = refusalReason(line, fields);
+    let verdict = known.get(reason.detail);
+    if (verdict === undefined) {
+      reasons.push(reason);
+      verdict = -reasons.length;
+      known.set(reason.detail, verdict);
+    }
+    return verdict;
+  };
   // DuckDB promises no order within a list; the sort of a typed array is native.
   coded.sort();
   for (let i = 0, next = 0; i < coded.length; i++) {
@@ -259,24 +274,7 @@ function verdictsOf(
     const position = Math.floor(code / verdictRange);
     const verdict = code - position * verdictRange - 1;
     positions[i] = position;
-    verdicts[i] = verdict < 0 ? reasonIndex(told[next++] ?? '', known, reasons) : verdict;
+    verdicts[i] = verdict < 0 ? verdictFor(dead[next++] ?? '') : verdict;
   }
-  return { dead: told.length, exceptions: { positions, verdicts }, reasons };
-}
-
-function reasonIndex(
-  told: string,
-  known: Map<string, number>,
-  reasons: { code: string; detail: string }[],
-): number {
-  let verdict = known.get(told);
-  if (verdict === undefined) {
-    if (reasons.length < mostReasons) {
-      const bar = told.indexOf('|');
-      reasons.push({ code: told.slice(0, bar), detail: told.slice(bar + 1) });
-    }
-    verdict = -reasons.length;
-    known.set(told, verdict);
-  }
-  return verdict;
+  return { dead: dead.length, exceptions: { positions, verdicts }, reasons };
 }

@@ -64,8 +64,7 @@ async function compileWith(connection: DuckDBConnection, definition: Definition)
         usesTimestamps: rules.age,
         usesBytes: rules.bytes,
         headerNames: rules.headerNames,
-        classifySql: classifySql(source, rules, false),
-        guardedClassifySql: classifySql(source, rules, true),
+        classifySql: (variant) => classifySql(source, rules, variant),
         parseSql: parseSql(source, fields, false),
         spoolSql: parseSql(
           source,

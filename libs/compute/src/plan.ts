@@ -1,4 +1,5 @@
 import type { Definition, Field, Source, Table } from '@anabranch/definition';
+import type { ClassifyVariant } from './classify-sql.ts';
 
 /** What a checked definition becomes: SQL for DuckDB, and what Postgres must know of its results. */
 export interface Plan {
@@ -19,9 +20,7 @@ export interface SourcePlan {
   /** Kafka headers that split rules look at: blocks must bring them. */
   readonly headerNames: readonly string[];
   /** Decodes, validates and splits blocks of records; see `classify-sql.ts`. */
-  readonly classifySql: string;
-  /** The same with each rule guarded against errors: for the steps in which a rule fails. */
-  readonly guardedClassifySql: string;
+  readonly classifySql: (variant: ClassifyVariant) => string;
   /** Parses blocks into typed columns; see `record-columns.ts`. */
   readonly parseSql: string;
   /** The same for Parquet: with the records' text where a table may have to make a dead letter of it. */

@@ -1,14 +1,7 @@
 import path from 'node:path';
 import type { Branch } from '@anabranch/definition';
-import { type DuckDBBlobVector, type DuckDBPreparedStatement } from '@duckdb/node-api';
-import {
-  Engine,
-  type EngineOptions,
-  execute,
-  failure,
-  messageOf,
-  type Parameters,
-} from './engine.ts';
+import { type DuckDBBlobVector } from '@duckdb/node-api';
+import { Engine, type EngineOptions, failure, messageOf, type Parameters } from './engine.ts';
 import { ComputeError } from './errors.ts';
 import { type DeadRecord, findFailing } from './failing-records.ts';
 import { concatLines, lineAt } from './lines.ts';
@@ -76,19 +69,12 @@ const rowsPerText = 100_000;
 export class Processor {
   readonly #plan: SourcePlan;
   readonly #engine: Engine;
-  readonly #load: DuckDBPreparedStatement;
   readonly #branch: Parameters;
   #busy = false;
 
-  private constructor(
-    plan: SourcePlan,
-    engine: Engine,
-    load: DuckDBPreparedStatement,
-    branch: Branch,
-  ) {
+  private constructor(plan: SourcePlan, engine: Engine, branch: Branch) {
     this.#plan = plan;
     this.#engine = engine;
-    this.#load = load;
     this.#branch = branch === 'stream' ? { stream: 1n, batch: 0n } : { stream: 0n, batch: 1n };
   }
 
@@ -107,10 +93,9 @@ export class Processor {
       ...(spoolDirectory === undefined ? {} : { directory: path.resolve(spoolDirectory) }),
     });
     try {
-      const load = await engine.connection.prepare(
-        `CREATE OR REPLACE TEMP TABLE ${loaded} AS ${plan.parseSql}`,
-      );
-      return new Processor(plan, engine, load, branch);
+      // Fails at once on SQL that can't be prepared.
+      (await engine.connection.prepare(plan.parseSql)).destroySync();
+      return new Processor(plan, engine, branch);
     } catch (error) {
       engine.close();
       throw failure(error);
@@ -131,7 +116,11 @@ export class Processor {
         return this.#compute(null, partitions, read, clock, () => Promise.resolve(null));
       }
       try {
-        await execute(this.#load, blockParameters(filled));
+        // Not prepared once: the second run of a prepared CREATE TABLE makes one without columns.
+        await this.#engine.run(
+          `CREATE OR REPLACE TEMP TABLE ${loaded} AS ${this.#plan.parseSql}`,
+          blockParameters(filled),
+        );
       } catch (error) {
         throw unreadable(error);
       }
@@ -214,7 +203,6 @@ export class Processor {
   }
 
   close(): void {
-    this.#load.destroySync();
     this.#engine.close();
   }
 

@@ -1,0 +1,243 @@
+import type { Field } from '@anabranch/definition';
+import { decimalPattern } from './field-checks.ts';
+
+export interface Reason {
+  /** For machines. */
+  readonly code: string;
+  /** For people; one of few, whatever the records hold. */
+  readonly detail: string;
+}
+
+/** A JSON value with the text of its number, whose digits JavaScript may not keep. */
+type Parsed = { readonly number: string } | string | boolean | null | undefined | object;
+
+/**
+ * Says why a record was refused, which the query that refused it doesn't: telling it in SQL for each
+ * record that may need it makes the plan three times as large, and planning is most of what a small
+ * step costs. So this only explains, and nothing hangs on it but the text.
+ */
+export function refusalReason(line: string, fields: readonly Field[]): Reason {
+  const record = parse(line);
+  if (record === undefined) {
+    return { code: 'malformed', detail: 'the value is not valid JSON' };
+  }
+  if (typeof record !== 'object' || record === null || Array.isArray(record) || isNumber(record)) {
+    return {
+      code: 'not-an-object',
+      detail: `expected a JSON object, got ${kindOf(record as Parsed)}`,
+    };
+  }
+  for (const field of fields) {
+    const value = Object.hasOwn(record, field.name)
+      ? (record as Record<string, Parsed>)[field.name]
+      : undefined;
+    const problem = problemOf(field, value);
+    if (problem !== null) {
+      const [code, text] = problem;
+      return { code, detail: `field ${JSON.stringify(field.name)}: ${text}` };
+    }
+  }
+  return {
+    code: 'wrong-type',
+    detail: 'a field occurs twice, and its first value is not what the schema says',
+  };
+}
+
+/** undefined: not even DuckDB would read it. */
+function parse(line: string): unknown {
+  // DuckDB reads NaN, Infinity and trailing commas as well, which JSON doesn't have.
+  const strict = line
+    .replaceAll(/"(?:[^"\\]|\\.)*"|-?\b(?:nan|inf|infinity)\b/gi, (token) =>
+      token.startsWith('"') ? token : `{"${notFinite}":0}`,
+    )
+    .replaceAll(/"(?:[^"\\]|\\.)*"|,(?=\s*[}\]])/g, (token) => (token === ',' ? '' : token));
+  try {
+    return JSON.parse(strict, (_, value: unknown, context?: { source?: string }) =>
+      typeof value === 'number' ? { number: context?.source ?? String(value) } : value,
+    ) as unknown;
+  } catch {
+    return undefined;
+  }
+}
+
+/** A key that stands for a number that isn't finite. */
+const notFinite = '\u0001not finite';
+
+const isNumber = (value: unknown): value is { readonly number: string } =>
+  typeof value === 'object' &&
+  value !== null &&
+  Object.hasOwn(value, 'number') &&
+  Object.keys(value).length === 1 &&
+  typeof (value as { number: unknown }).number === 'string';
+const isNotFinite = (value: unknown): boolean =>
+  typeof value === 'object' && value !== null && Object.hasOwn(value, notFinite);
+const isFractional = (number: string): boolean => /[.eE]/.test(number);
+
+type Problem = readonly [code: string, text: string];
+
+function problemOf({ type, nullable, defaultSql }: Field, value: Parsed): Problem | null {
+  if (value === null || value === undefined) {
+    return nullable || defaultSql !== null
+      ? null
+      : ['missing', value === null ? 'it is required, but null' : 'it is required, but missing'];
+  }
+  const expected = (what: string): Problem => [
+    'wrong-type',
+    `expected ${what}, got ${kindOf(value)}`,
+  ];
+  if (isNotFinite(value)) {
+    return ['not-finite', 'expected a finite number, got NaN or Infinity'];
+  }
+  const number = isNumber(value) ? value.number : null;
+  switch (type.kind) {
+    case 'boolean':
+      return typeof value === 'boolean' ? null : expected('true or false');
+    case 'int':
+    case 'long':
+      return number === null
+        ? expected('an integer')
+        : (fractional(number, 'an integer') ?? outside(number, type.kind === 'int' ? 32 : 64));
+    case 'float':
+    case 'double': {
+      if (number === null) {
+        return expected('a number');
+      }
+      const finite = Number.isFinite(
+        type.kind === 'float' ? Math.fround(Number(number)) : Number(number),
+      );
+      return finite ? null : ['not-finite', `the number is too large for a ${type.kind}`];
+    }
+    case 'string':
+      if (typeof value !== 'string') {
+        return expected('a string');
+      }
+      return value.includes('\0')
+        ? ['nul', 'the string has a NUL character, which Postgres refuses']
+        : null;
+    case 'uuid':
+      if (typeof value !== 'string') {
+        return expected('a UUID as a string');
+      }
+      return /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(value)
+        ? null
+        : ['wrong-type', 'the string is not a UUID'];
+    case 'enum':
+      if (typeof value !== 'string') {
+        return expected('a string');
+      }
+      return type.symbols.includes(value)
+        ? null
+        : ['enum', `the string is none of ${type.symbols.join(', ')}`];
+    case 'decimal':
+      return decimalProblem(value, number, type.precision, type.scale) ?? null;
+    case 'date':
+      return dateProblem(value, number);
+    case 'timestamp-millis':
+    case 'timestamp-micros':
+      return timestampProblem(
+        value,
+        number,
+        type.kind === 'timestamp-millis' ? 'milliseconds' : 'microseconds',
+      );
+  }
+}
+
+function decimalProblem(
+  value: Parsed,
+  number: string | null,
+  precision: number,
+  scale: number,
+): Problem | null {
+  const digits = `${String(precision)} digits, ${String(scale)} of them behind the point`;
+  const text = typeof value === 'string' ? value : number;
+  if (text === null) {
+    return ['wrong-type', `expected a decimal as a string or number, got ${kindOf(value)}`];
+  }
+  const plain = /^-?[0-9]+([.][0-9]+)?$/.test(text);
+  if (typeof value === 'string' && !plain) {
+    return ['wrong-type', 'the string is not a decimal number such as "-12.34"'];
+  }
+  const decimals = /[.](\d*?)0*$/.exec(text)?.[1]?.length ?? 0;
+  if (plain && decimals > scale) {
+    return ['inexact', `it has more than ${String(scale)} decimals`];
+  }
+  if (plain && !new RegExp(`^${decimalPattern(precision, scale)}$`).test(text)) {
+    return ['out-of-range', `it has more than ${digits}`];
+  }
+  return number !== null && isFractional(number)
+    ? [
+        'inexact',
+        `a JSON number can't be relied on to hold it with exactly ${String(scale)} decimals; send it as a string`,
+      ]
+    : null;
+}
+
+const yearsPattern = /^(?!0000)\d{4}-\d\d-\d\d/;
+const outsideOfYears: Problem = ['out-of-range', 'it is not within the years 1 to 9999'];
+
+function dateProblem(value: Parsed, number: string | null): Problem | null {
+  if (typeof value === 'string') {
+    return yearsPattern.test(value) && value.length === 10 && isCalendarDay(value)
+      ? null
+      : ['wrong-type', 'the string is not a date such as "2026-01-31"'];
+  }
+  if (number === null) {
+    return ['wrong-type', `expected a date (2026-01-31) or days since 1970, got ${kindOf(value)}`];
+  }
+  return fractional(number, 'days since 1970') ?? outsideOfYears;
+}
+
+function isCalendarDay(text: string): boolean {
+  const day = new Date(`${text}T00:00:00Z`);
+  return !Number.isNaN(day.getTime()) && day.toISOString().startsWith(text);
+}
+
+function timestampProblem(value: Parsed, number: string | null, unit: string): Problem | null {
+  if (typeof value === 'string') {
+    const time = new Date(value.replace(' ', 'T')).getTime();
+    return yearsPattern.test(value) && Number.isNaN(time) === false
+      ? null
+      : ['wrong-type', 'the string is not a time such as "2026-01-31T12:00:00Z"'];
+  }
+  if (number === null) {
+    return [
+      'wrong-type',
+      `expected a time (2026-01-31T12:00:00Z) or ${unit} since 1970, got ${kindOf(value)}`,
+    ];
+  }
+  const far = unit === 'milliseconds' ? 1n : 1000n;
+  return (
+    fractional(number, `${unit} since 1970`) ??
+    (BigInt(number) < -62_135_596_800_000n * far || BigInt(number) >= 253_402_300_800_000n * far
+      ? outsideOfYears
+      : null)
+  );
+}
+
+function fractional(number: string, what: string): Problem | null {
+  return isFractional(number)
+    ? ['wrong-type', `expected ${what}, without decimals or exponent`]
+    : null;
+}
+
+function outside(number: string, bits: number): Problem | null {
+  const integer = BigInt(number);
+  return BigInt.asIntN(bits, integer) === integer
+    ? null
+    : ['out-of-range', `the integer has more than ${String(bits)} bits`];
+}
+
+function kindOf(value: Parsed): string {
+  if (value === null || value === undefined) {
+    return 'null';
+  }
+  if (Array.isArray(value)) {
+    return 'an array';
+  }
+  if (isNumber(value) || isNotFinite(value)) {
+    return 'a number';
+  }
+  return { string: 'a string', boolean: 'a boolean', object: 'an object' }[
+    typeof value as 'string' | 'boolean' | 'object'
+  ];
+}
