@@ -1,4 +1,4 @@
-import type { Plan, ResultColumn, StateColumn, TablePlan } from '@anabranch/compute';
+import type { Plan, ResultColumn, SourcePlan, StateColumn, TablePlan } from '@anabranch/compute';
 import type { Source, Table } from '@anabranch/definition';
 import { createDatabase, dropDatabase } from '@anabranch/servers';
 import pg from 'pg';
@@ -68,8 +68,8 @@ function planOf(
   columns: readonly StateColumn[],
   results: readonly ResultColumn[],
 ): TablePlan {
-  const sql = { count: () => '', rows: () => '', line: '', stages: [] };
-  return { table, columns, results, sql, canFail: false };
+  // The rest is for the processors.
+  return { table, columns, results } as TablePlan;
 }
 
 /** A window of a minute with ten seconds of grace, grouped by a text and a number, both nullable. */
@@ -142,19 +142,7 @@ export function planWith(
   tables: readonly TablePlan[] = [windowPlan, totalPlan, upsertPlan, appendPlan],
   schema = 'public',
 ): Plan {
-  const sourcePlan = {
-    source,
-    usesLateBy: false,
-    usesTimestamps: false,
-    usesBytes: false,
-    headerNames: [],
-    classifySql: '',
-    guardedClassifySql: '',
-    parseSql: '',
-    spoolSql: '',
-    fields: [],
-    tables,
-  };
+  const sourcePlan = { source, tables } as SourcePlan;
   return {
     definition: {
       file: at.file,

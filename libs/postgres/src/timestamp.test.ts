@@ -14,3 +14,9 @@ it('keeps every microsecond, also before 1970', () => {
     }),
   );
 });
+
+it('stays within the years 1 to 9999, which Postgres takes', () => {
+  expect(timestamp(-62_135_596_805_000_000n)).toBe('0001-01-01T00:00:00.000000Z');
+  expect(timestamp(2n ** 63n - 1n)).toBe('9999-12-31T23:59:59.999999Z');
+  expect(timestamp(-(2n ** 63n))).toBe('0001-01-01T00:00:00.000000Z');
+});
