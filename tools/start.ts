@@ -216,10 +216,10 @@ async function feed(client: Kafka, topic: string, watch: Watch): Promise<void> {
       (count) => (sent = count),
       stopping.signal,
     );
-    let isSending = true;
-    const ended = sending.finally(() => (isSending = false));
+    const feeding = { isOn: true };
+    const ended = sending.finally(() => (feeding.isOn = false));
     ended.catch(() => undefined);
-    while (isSending) {
+    while (feeding.isOn) {
       const { stream, batch, rows, windows, corrected } = await watch.look();
       const elapsed = (performance.now() - begun) / 1000;
       screen.progress(
@@ -309,7 +309,7 @@ function showHistory(title: string, found: { window: string; history: Sighting[]
   screen.title(`${title}: ${found.window}`);
   const { history } = found;
   const shown = history.length > 6 ? [...history.slice(0, 3), ...history.slice(-3)] : history;
-  screen.table(shown as unknown as Record<string, unknown>[]);
+  screen.table(shown);
 }
 
 async function balance(watch: Watch): Promise<boolean> {
@@ -325,7 +325,7 @@ async function balance(watch: Watch): Promise<boolean> {
     screen.done('every record is accounted for exactly once, and the applied ranges tile');
   } else {
     screen.failed('the balance does not hold');
-    screen.table(faults as Record<string, unknown>[]);
+    screen.table(faults);
   }
   return isBalanced;
 }

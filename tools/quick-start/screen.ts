@@ -1,5 +1,8 @@
 import { styleText } from 'node:util';
 
+/** What Postgres returns in a column. */
+export type Value = string | number | boolean | Date | null;
+
 /** What the quick start prints: steps with their outcome, one line that is redrawn, and tables. */
 export class Screen {
   readonly #out: NodeJS.WriteStream;
@@ -40,7 +43,7 @@ export class Screen {
   }
 
   /** Columns as wide as they need to be, numbers to the right. */
-  table(rows: readonly Record<string, unknown>[]): void {
+  table(rows: readonly Readonly<Record<string, Value>>[]): void {
     const names = Object.keys(rows[0] ?? {});
     const cells = rows.map((row) => names.map((name) => cell(row[name])));
     const widths = names.map((name, i) =>
@@ -68,15 +71,15 @@ export class Screen {
   }
 }
 
-function cell(value: unknown): string {
+function cell(value: Value | undefined): string {
   if (value === null || value === undefined) {
     return '';
   }
   return value instanceof Date ? value.toISOString().replace('.000Z', 'Z') : String(value);
 }
 
-function isNumeric(value: unknown): boolean {
-  return value === null || /^-?[\d,]+(\.\d+)?$/.test(String(value));
+function isNumeric(value: Value | undefined): boolean {
+  return value === null || /^-?[\d,]+(\.\d+)?$/.test(cell(value));
 }
 
 const statusColours = { provisional: 'yellow', final: 'green', corrected: 'magenta' } as const;

@@ -1,5 +1,6 @@
 import type { Kafka } from '@anabranch/kafka';
-import pg from 'pg';
+import type pg from 'pg';
+import type { Value } from './screen.ts';
 
 export interface Progress {
   /** Source records that the stream and the batch branch have accounted for. */
@@ -13,7 +14,7 @@ export interface Progress {
 }
 
 /** What a window's row said at one time. */
-export interface Sighting {
+export interface Sighting extends Readonly<Record<string, Value>> {
   readonly status: string;
   readonly revision: string;
   readonly records: string;
@@ -35,7 +36,7 @@ export class Watch {
     this.#topic = topic;
   }
 
-  async query<T extends pg.QueryResultRow>(sql: string): Promise<T[]> {
+  async query<T extends pg.QueryResultRow = Record<string, Value>>(sql: string): Promise<T[]> {
     return (await this.#pool.query<T>(sql)).rows;
   }
 

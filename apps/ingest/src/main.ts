@@ -1,5 +1,5 @@
 import { DefinitionError } from '@anabranch/definition';
-import { exitCodes, runService } from '@anabranch/service';
+import { exitCodes, kafkaExitCode, runService } from '@anabranch/service';
 import { config } from './config.ts';
 import { start } from './start.ts';
 
@@ -9,5 +9,6 @@ await runService({
   config,
   env: process.env,
   start,
-  exitCodeOf: (error) => (error instanceof DefinitionError ? exitCodes.definition : undefined),
+  exitCodeOf: (error) =>
+    error instanceof DefinitionError ? exitCodes.definition : kafkaExitCode(error),
 });

@@ -6,6 +6,7 @@ export { ConfigError, ServiceError } from './errors.ts';
 export type { ServiceErrorCode } from './errors.ts';
 export { exitCodes } from './exit-codes.ts';
 export type { ExitCode } from './exit-codes.ts';
+export { kafkaExitCode } from './kafka-exit-code.ts';
 export { launchService } from './launch-service.ts';
 export type { LaunchedService, ServiceContext, ServiceOptions } from './launch-service.ts';
 export type { Health, RunningService } from './lifecycle.ts';

@@ -192,7 +192,7 @@ export function kafkaConnection(config: CommonConfig): KafkaConnection {
     brokers: config.KAFKA_BROKERS,
     ssl: config.KAFKA_SSL && Object.keys(files).length > 0 ? files : config.KAFKA_SSL,
     ...(mechanism && {
-      sasl: { mechanism: saslMechanisms[mechanism], username, password } as Login,
+      sasl: { mechanism: saslMechanisms[mechanism], username, password },
     }),
   };
 }

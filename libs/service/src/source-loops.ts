@@ -60,7 +60,9 @@ export class SourceLoops implements RunningService {
     const dead = [...this.#loops].filter(([, loop]) => loop.state().fatal !== null);
     return {
       ok: dead.length === 0,
-      details: Object.fromEntries(dead.map(([source, loop]) => [source, loop.state().fatal?.message])),
+      details: Object.fromEntries(
+        dead.map(([source, loop]) => [source, loop.state().fatal?.message]),
+      ),
     };
   }
 
@@ -70,7 +72,8 @@ export class SourceLoops implements RunningService {
   }
 
   #measure(): void {
-    const { lagRecords, lagSeconds, haltedPartitions, rebuildsTotal, transactionsTotal } = this.#metrics;
+    const { lagRecords, lagSeconds, haltedPartitions, rebuildsTotal, transactionsTotal } =
+      this.#metrics;
     lagRecords.reset();
     lagSeconds.reset();
     let halted = 0;
