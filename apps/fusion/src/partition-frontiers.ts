@@ -53,13 +53,6 @@ export class PartitionFrontiers {
       }
     }
   }
-
-  entries(): { partition: number; branch: Branch; frontier: BranchFrontier }[] {
-    return [...this.#frontiers].map(([name, frontier]) => {
-      const [partition, branch] = name.split('/') as [string, Branch];
-      return { partition: Number(partition), branch, frontier };
-    });
-  }
 }
 
 const key = (partition: number, branch: Branch): string => `${partition}/${branch}`;

@@ -220,8 +220,20 @@ export async function databaseWith(
 export type Row = Record<string, any>;
 export type Query = (text: string, values?: unknown[]) => Promise<Row[]>;
 
-/** Until a connection waits for a lock that this one holds: how tests order what two of them do. */
-export async function waitUntilBlocked(pool: pg.Pool, by: pg.ClientBase): Promise<void> {
+/**
+ * Until `waiting` waits for a lock that this connection holds: how tests order what two connections do.
+ * @throws when it ends instead
+ */
+export async function waitUntilBlocked(
+  pool: pg.Pool,
+  by: pg.ClientBase,
+  waiting: Promise<unknown>,
+): Promise<void> {
+  let ended = false;
+  const end = (): void => {
+    ended = true;
+  };
+  waiting.then(end, end);
   const { rows } = await by.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
   for (;;) {
     const { rowCount } = await pool.query(
@@ -230,6 +242,9 @@ export async function waitUntilBlocked(pool: pg.Pool, by: pg.ClientBase): Promis
     );
     if (rowCount !== 0) {
       return;
+    }
+    if (ended) {
+      throw new Error('Nothing waits for the lock.');
     }
   }
 }

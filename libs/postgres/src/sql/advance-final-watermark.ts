@@ -7,7 +7,10 @@ import type pg from 'pg';
  *
  * Why a merge can't slip between: see `lockFinalWatermark`.
  */
-export async function advanceFinalWatermark(db: pg.Pool, source: string): Promise<void> {
+export async function advanceFinalWatermark(
+  db: pg.Pool | pg.PoolClient,
+  source: string,
+): Promise<void> {
   await db.query({
     name: 'advance-final-watermark',
     text: `

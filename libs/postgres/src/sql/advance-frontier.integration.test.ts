@@ -90,7 +90,7 @@ it('lets a claim wait for the step of the former owner that is under way, and te
   await former.query('BEGIN');
   await advanceFrontier(former, source.name, [advance({ to: 10n, watermark: -1n })]);
   const claim = claimFrontier(pool, source.name, [0], 'other');
-  await waitUntilBlocked(pool, former);
+  await waitUntilBlocked(pool, former, claim);
   await former.query('COMMIT');
   expect(await claim).toContainEqual({
     partition: 0,

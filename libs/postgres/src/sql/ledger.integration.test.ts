@@ -206,7 +206,7 @@ it('takes shares of the same runs from two instances in any order without a dead
   await one.query('BEGIN');
   await recordRuns(one, source.name, [share('a', 0)]);
   const waiting = recordRuns(two, source.name, [share('b', 1), share('a', 1)]);
-  await waitUntilBlocked(pool, one);
+  await waitUntilBlocked(pool, one, waiting);
   await recordRuns(one, source.name, [share('b', 0)]);
   await one.query('COMMIT');
   await waiting;
