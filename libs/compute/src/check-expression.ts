@@ -43,6 +43,8 @@ export interface CheckedExpression {
 /** Milliseconds that DuckDB may take to plan an expression and compute it on a row of NULLs. */
 const patience = 3000;
 const prefix = 'SELECT ';
+const statementStart =
+  /^\s*(select|with|insert|update|delete|drop|create|alter|copy|attach|install|load|set|pragma|truncate|call)\b/i;
 /** Longer expressions aren't written by hand. */
 const longestExpression = 20_000;
 
@@ -83,10 +85,10 @@ export async function checkExpression(
     const at = Number(parsed.position ?? prefix.length);
     const near = /at or near "(.*?)"/s.exec(parsed.error_message)?.[1] ?? '';
     const message =
-      parsed.error_type === 'parser'
-        ? parsed.error_message
-        : 'expected an expression, not a statement';
-    return fail(message, characterOf(sql, at), near);
+      parsed.error_type !== 'parser' || statementStart.test(sql)
+        ? 'expected an expression, not a statement'
+        : parsed.error_message;
+    return fail(message, characterOf(sql, at), near, await keywordHint(connection, sql, scope));
   }
   const [statement, ...more] = parsed.statements;
   if (more.length > 0 || statement === undefined) {
@@ -112,6 +114,10 @@ export async function checkExpression(
     );
   }
 
+  if (constantValue(tree) === null) {
+    return fail('the value is always NULL', 0, sql, 'give it a type, as in CAST(NULL AS integer)');
+  }
+
   const walk = new TreeWalk(sql, scope, problem);
   walk.visit(tree, new Set());
   if (walk.problems.length > 0) {
@@ -130,9 +136,6 @@ export async function checkExpression(
       'compare with something, as in x > 0',
     );
   }
-  if (scope.expects === 'value' && type.typeId === DuckDBTypeId.SQLNULL) {
-    return fail('the value is always NULL', 0, sql, 'give it a type, as in CAST(NULL AS integer)');
-  }
   return {
     type,
     references: walk.references,
@@ -150,6 +153,21 @@ async function parse(connection: DuckDBConnection, sql: string): Promise<ParseRe
 }
 
 type Report = (message: string, at: number, text: string, hint?: string) => Problem;
+
+/** For a syntax error that comes from a field with the name of a keyword of SQL. */
+async function keywordHint(
+  connection: DuckDBConnection,
+  sql: string,
+  { names }: Scope,
+): Promise<string | undefined> {
+  const words = new Set(sql.toLowerCase().match(/\w+/g));
+  for (const name of names) {
+    if (words.has(name.toLowerCase()) && (await parse(connection, name)).error) {
+      return `${name} is a keyword of SQL: write the field in double quotes, "${name}"`;
+    }
+  }
+  return undefined;
+}
 
 /** Looks for what the binder would allow but a definition can't have. */
 class TreeWalk {

@@ -1,14 +1,7 @@
 import type { Field } from '@anabranch/definition';
 import type { DuckDBListVector, DuckDBPreparedStatement } from '@duckdb/node-api';
 import { type ClassifyVariant, verdictRange } from './classify-sql.ts';
-import {
-  Engine,
-  type EngineOptions,
-  execute,
-  failure,
-  messageOf,
-  type Parameters,
-} from './engine.ts';
+import { Engine, type EngineOptions, execute, failure, type Parameters } from './engine.ts';
 import { ComputeError } from './errors.ts';
 import { concatLines } from './lines.ts';
 import type { SourcePlan } from './plan.ts';

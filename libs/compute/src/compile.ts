@@ -150,7 +150,7 @@ function ruleRelation(
     ...extra.map(([name, type]) => `CAST(NULL AS ${type}) AS ${quoteName(name)}`),
     ...(headerNames.length > 0
       ? [
-          `struct_pack(${headerNames.map((name) => `${quoteName(name)} := NULL::VARCHAR`).join(', ')}) AS headers`,
+          `struct_pack(${[...new Map(headerNames.map((name) => [name.toLowerCase(), name])).values()].map((name) => `${quoteName(name)} := NULL::VARCHAR`).join(', ')}) AS headers`,
         ]
       : []),
   ];

@@ -42,10 +42,13 @@ export function columnNames(node: ExpressionNode): readonly string[] {
   return node.class === 'COLUMN_REF' && Array.isArray(names) ? names.map(String) : [];
 }
 
-/** A constant's value; undefined for other nodes. */
+/** A constant's value, null for NULL; undefined for other nodes. */
 export function constantValue(node: ExpressionNode | undefined): unknown {
   const value = node?.class === 'CONSTANT' ? node['value'] : undefined;
-  return typeof value === 'object' && value !== null && 'value' in value ? value.value : undefined;
+  if (typeof value !== 'object' || value === null) {
+    return undefined;
+  }
+  return 'value' in value ? value.value : null;
 }
 
 export function functionName(node: ExpressionNode): string {

@@ -17,14 +17,14 @@ type Parsed = { readonly number: string } | string | boolean | null | undefined 
  * step costs. So this only explains, and nothing hangs on it but the text.
  */
 export function refusalReason(line: string, fields: readonly Field[]): Reason {
-  const record = parse(line);
+  const record = parse(line) as Parsed;
   if (record === undefined) {
     return { code: 'malformed', detail: 'the value is not valid JSON' };
   }
   if (typeof record !== 'object' || record === null || Array.isArray(record) || isNumber(record)) {
     return {
       code: 'not-an-object',
-      detail: `expected a JSON object, got ${kindOf(record as Parsed)}`,
+      detail: `expected a JSON object, got ${kindOf(record)}`,
     };
   }
   for (const field of fields) {
@@ -195,7 +195,7 @@ function isCalendarDay(text: string): boolean {
 function timestampProblem(value: Parsed, number: string | null, unit: string): Problem | null {
   if (typeof value === 'string') {
     const time = new Date(value.replace(' ', 'T')).getTime();
-    return yearsPattern.test(value) && Number.isNaN(time) === false
+    return yearsPattern.test(value) && !Number.isNaN(time)
       ? null
       : ['wrong-type', 'the string is not a time such as "2026-01-31T12:00:00Z"'];
   }
