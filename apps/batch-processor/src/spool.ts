@@ -74,9 +74,9 @@ export class Spool {
         await this.#close();
       }
       this.#open.add(part, texts);
-    }
-    if (this.#open.bytes >= this.#options.fileBytes) {
-      await this.#close();
+      if (this.#open.bytes >= this.#options.fileBytes) {
+        await this.#close();
+      }
     }
   }
 

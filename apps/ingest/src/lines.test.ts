@@ -120,7 +120,7 @@ describe('a record that is refused', () => {
   });
 
   it('is one that is not UTF-8, alone, with headers and changes of the others in their places', () => {
-    const header = (text: string): TestRecord['headers'] => [['h', Buffer.from(text)]];
+    const header = (text: string): (readonly [string, Buffer])[] => [['h', Buffer.from(text)]];
     const bad = [
       Buffer.from([0x7b, 0xff]),
       Buffer.from([0xc3]),

@@ -123,13 +123,13 @@ class Harness {
     );
   }
 
-  step(...work: TestWork[]): Promise<StepResult | null> {
-    return this.ingest.step(work, this.context);
+  step(...pieces: TestWork[]): Promise<StepResult | null> {
+    return this.ingest.step(pieces, this.context);
   }
 
   /** A step of which the transaction goes through. */
-  async commit(...work: TestWork[]): Promise<StepResult | null> {
-    const result = await this.step(...work);
+  async commit(...pieces: TestWork[]): Promise<StepResult | null> {
+    const result = await this.step(...pieces);
     await result?.committed?.();
     return result;
   }

@@ -178,7 +178,14 @@ describe('what travels between the services', () => {
       fc.property(fc.array(letter, { maxLength: 8 }), (letters) => {
         const messages = encodeDeadLetters({ source: 's', partition: 1, letters });
         const got = messages.flatMap((message) => decodeDeadLetters(message).letters);
-        expect(got.map(plain)).toEqual(letters.map(plain));
+        // Comparing large values element by element would take seconds.
+        got.forEach(({ value }, i) => {
+          const sent = letters[i]?.value ?? null;
+          expect(value === null ? sent === null : sent !== null && value.equals(sent)).toBe(true);
+        });
+        expect(got.map((one) => plain({ ...one, value: null }))).toEqual(
+          letters.map((one) => plain({ ...one, value: null })),
+        );
         for (const message of messages) {
           expect(message.length).toBeLessThan(1024 * 1024);
         }

@@ -13,9 +13,9 @@ export interface TestRecord {
 
 const codecs = { none: 0, gzip: 1, zstd: 4 } as const;
 const compress = {
-  none: (bytes: Buffer): Buffer => bytes,
-  gzip: (bytes: Buffer): Buffer => gzipSync(bytes),
-  zstd: (bytes: Buffer): Buffer => zstdCompressSync(bytes),
+  none: (body: Buffer): Buffer => body,
+  gzip: (body: Buffer): Buffer => gzipSync(body),
+  zstd: (body: Buffer): Buffer => zstdCompressSync(body),
 };
 
 export type TestCodec = keyof typeof codecs;

@@ -73,13 +73,14 @@ describe('the merge law', () => {
             // What a restarted reader sees again begins at most where the frontier is.
             read(restart % ranges.length);
           }
-          const joined = join(
-            applied.filter(({ from, to }) => from !== to || applied.length === 1),
-          );
-          expect(joined.to - joined.from).toBe(
-            applied.reduce((sum, { from, to }) => sum + (to - from), 0n),
-          );
-          expect(frontier.next).toBe(ranges.at(-1)?.to);
+          // Empty ranges at the frontier merge as often as they come, and account for nothing.
+          let next = origin;
+          for (const { from, to } of applied.filter((one) => one.from !== one.to)) {
+            expect(from).toBe(next);
+            next = to;
+          }
+          expect(next).toBe(ranges.at(-1)?.to);
+          expect(frontier.next).toBe(next);
         },
       ),
     );

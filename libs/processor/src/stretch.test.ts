@@ -68,8 +68,8 @@ describe('stretches', () => {
     const stretches = blocks.flatMap((block) => stretchesOf(0, [block]));
     const kept = [{ from: 1n, to: 3n, runs: [{ start: 1n, count: 2 }], altered }];
     expect(stretches.map((stretch) => stretch.altered)).toEqual([[], kept]);
-    const [first, second] = stretches as [Stretch, Stretch];
-    expect(joinStretches(first, second).altered).toEqual(kept);
+    const [first, second] = stretches;
+    expect(joinStretches(first as Stretch, second as Stretch).altered).toEqual(kept);
   });
 });
 

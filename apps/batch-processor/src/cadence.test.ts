@@ -1,0 +1,43 @@
+import { describe, expect, it } from 'vitest';
+import { Cadence } from './cadence.ts';
+
+const minute = 60_000;
+const midnight = Date.UTC(2026, 0, 1);
+const never = { every: null, cron: null, backlogBytes: null };
+
+describe('a run begins', () => {
+  it('an interval after the last one began', () => {
+    const cadence = new Cadence({ ...never, every: minute }, 0);
+    expect(cadence.due(minute - 1, 0)).toBeNull();
+    expect(cadence.due(minute, 0)).toBe('every');
+    cadence.begun(minute + 5);
+    expect(cadence.due(2 * minute + 4, 0)).toBeNull();
+    expect(cadence.due(2 * minute + 5, 0)).toBe('every');
+  });
+
+  it('when a time of the cron pattern has passed, in UTC, once', () => {
+    const cadence = new Cadence({ ...never, cron: '30 2 * * *' }, midnight);
+    const due = midnight + 150 * minute;
+    expect(cadence.due(due - 1, 0)).toBeNull();
+    expect(cadence.due(due + 7 * minute, 0)).toBe('cron');
+    cadence.begun(due + 7 * minute);
+    expect(cadence.due(due + 8 * minute, 0)).toBeNull();
+    expect(cadence.due(due + 24 * 60 * minute, 0)).toBe('cron');
+  });
+
+  it('when the backlog is large enough', () => {
+    const cadence = new Cadence({ ...never, backlogBytes: 1000 }, 0);
+    expect(cadence.due(1e12, 999)).toBeNull();
+    expect(cadence.due(0, 1000)).toBe('backlog');
+  });
+
+  it('at whichever comes first', () => {
+    const cadence = new Cadence(
+      { every: 10 * minute, cron: '* * * * *', backlogBytes: 5 },
+      midnight,
+    );
+    expect(cadence.due(midnight + minute, 0)).toBe('cron');
+    expect(cadence.due(midnight + minute, 5)).toBe('backlog');
+    expect(cadence.due(midnight + minute - 1, 4)).toBeNull();
+  });
+});
