@@ -99,7 +99,7 @@ export function classifySql(
         ]
       : []),
   ];
-  const clamped = `SELECT "#block", "#position", "#alive", "#time",
+  const clamped = `SELECT "#block", "#position", "#line" IS NULL AS "#lacking", "#alive", "#time",
       CASE WHEN "#alive" THEN least("#time", $ceiling::BIGINT) END AS "#clamped",
       CASE WHEN NOT "#alive" THEN "#line" END AS "#dead"${named.map((sql) => `, ${sql}`).join('')} FROM (${judged})`;
 
@@ -114,14 +114,14 @@ export function classifySql(
     const rule = `(${when.sql}\n)`;
     return `WHEN ${guarded ? `TRY(${rule})` : rule} THEN ${String(i)}`;
   });
-  const verdicts = `SELECT "#block", "#position", "#clamped", "#dead",
+  const verdicts = `SELECT "#block", "#position", "#lacking", "#clamped", "#dead",
       CASE WHEN NOT "#alive" THEN -1 ${rules.join(' ')} ELSE ${String(split.length)} END AS "#verdict" FROM (${late})`;
 
   const usual = [
     ...split.flatMap(({ to }, i) => (to === source.defaultBranch ? [i] : [])),
     split.length,
   ];
-  return `SELECT "#block" AS block, count(*) AS records, max("#clamped") AS highest,
+  return `SELECT "#block" AS block, count(*) FILTER (NOT "#lacking") AS records, max("#clamped") AS highest,
       [${[...split, null].map((_, i) => `count(*) FILTER ("#verdict" = ${String(i)})`).join(', ')}]::DOUBLE[] AS rules,
       list(("#position" * ${String(verdictRange)} + "#verdict" + 1)::DOUBLE) FILTER ("#verdict" NOT IN (${usual.join(', ')})) AS exceptions,
       list("#dead" ORDER BY "#position") FILTER ("#verdict" < 0) AS dead

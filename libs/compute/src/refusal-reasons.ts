@@ -8,8 +8,16 @@ export interface Reason {
   readonly detail: string;
 }
 
-/** A JSON value with the text of its number, whose digits JavaScript may not keep. */
-type Parsed = { readonly number: string } | string | boolean | null | undefined | object;
+/** A number's text, whose digits JavaScript's numbers may not keep. */
+class JsonNumber {
+  readonly text: string;
+
+  constructor(text: string) {
+    this.text = text;
+  }
+}
+
+type Parsed = JsonNumber | string | boolean | null | undefined | object;
 
 /**
  * Says why a record was refused, which the query that refused it doesn't: telling it in SQL for each
@@ -18,10 +26,18 @@ type Parsed = { readonly number: string } | string | boolean | null | undefined 
  */
 export function refusalReason(line: string, fields: readonly Field[]): Reason {
   const record = parse(line) as Parsed;
+  if (record === tooDeep) {
+    return { code: 'malformed', detail: 'the value is nested too deeply' };
+  }
   if (record === undefined) {
     return { code: 'malformed', detail: 'the value is not valid JSON' };
   }
-  if (typeof record !== 'object' || record === null || Array.isArray(record) || isNumber(record)) {
+  if (
+    typeof record !== 'object' ||
+    record === null ||
+    Array.isArray(record) ||
+    record instanceof JsonNumber
+  ) {
     return {
       code: 'not-an-object',
       detail: `expected a JSON object, got ${kindOf(record)}`,
@@ -39,11 +55,11 @@ export function refusalReason(line: string, fields: readonly Field[]): Reason {
   }
   return {
     code: 'wrong-type',
-    detail: 'a field occurs twice, and its first value is not what the schema says',
+    detail: 'a value is not what the schema says; does its field occur twice?',
   };
 }
 
-/** undefined: not even DuckDB would read it. */
+/** undefined: not even DuckDB would read it; or `tooDeep`, for JavaScript, not for DuckDB. */
 function parse(line: string): unknown {
   // DuckDB reads NaN, Infinity and trailing commas as well, which JSON doesn't have.
   const strict = line
@@ -52,25 +68,26 @@ function parse(line: string): unknown {
     )
     .replaceAll(/"(?:[^"\\]|\\.)*"|,(?=\s*[}\]])/g, (token) => (token === ',' ? '' : token));
   try {
-    return JSON.parse(strict, (_, value: unknown, context?: { source?: string }) =>
-      typeof value === 'number' ? { number: context?.source ?? String(value) } : value,
-    ) as unknown;
-  } catch {
-    return undefined;
+    return JSON.parse(strict, (key, value: unknown, context?: { source?: string }) => {
+      // Half of a surrogate pair, which DuckDB doesn't read.
+      if (!key.isWellFormed() || (typeof value === 'string' && !value.isWellFormed())) {
+        throw new SyntaxError('lone surrogate');
+      }
+      if (typeof value === 'object' && value !== null && Object.hasOwn(value, notFinite)) {
+        return new JsonNumber('NaN');
+      }
+      return typeof value === 'number' ? new JsonNumber(context?.source ?? String(value)) : value;
+    }) as unknown;
+  } catch (error) {
+    return error instanceof RangeError ? tooDeep : undefined;
   }
 }
 
-/** A key that stands for a number that isn't finite. */
-const notFinite = '\u0001not finite';
+const tooDeep = {};
 
-const isNumber = (value: unknown): value is { readonly number: string } =>
-  typeof value === 'object' &&
-  value !== null &&
-  Object.hasOwn(value, 'number') &&
-  Object.keys(value).length === 1 &&
-  typeof (value as { number: unknown }).number === 'string';
-const isNotFinite = (value: unknown): boolean =>
-  typeof value === 'object' && value !== null && Object.hasOwn(value, notFinite);
+/** A key that stands for a number that isn't finite. */
+const notFinite = ' not finite';
+
 const isFractional = (number: string): boolean => /[.eE]/.test(number);
 
 type Problem = readonly [code: string, text: string];
@@ -85,10 +102,10 @@ function problemOf({ type, nullable, defaultSql }: Field, value: Parsed): Proble
     'wrong-type',
     `expected ${what}, got ${kindOf(value)}`,
   ];
-  if (isNotFinite(value)) {
+  const number = value instanceof JsonNumber ? value.text : null;
+  if (number === 'NaN') {
     return ['not-finite', 'expected a finite number, got NaN or Infinity'];
   }
-  const number = isNumber(value) ? value.number : null;
   switch (type.kind) {
     case 'boolean':
       return typeof value === 'boolean' ? null : expected('true or false');
@@ -172,6 +189,8 @@ function decimalProblem(
     : null;
 }
 
+/** What DuckDB casts, but for names of time zones. */
+const timePattern = /^.{10}([ T]\d\d:\d\d:\d\d([.]\d+)?( ?(Z|[+-]\d\d(:?\d\d){0,2}))?)?$/;
 const yearsPattern = /^(?!0000)\d{4}-\d\d-\d\d/;
 const outsideOfYears: Problem = ['out-of-range', 'it is not within the years 1 to 9999'];
 
@@ -194,8 +213,7 @@ function isCalendarDay(text: string): boolean {
 
 function timestampProblem(value: Parsed, number: string | null, unit: string): Problem | null {
   if (typeof value === 'string') {
-    const time = new Date(value.replace(' ', 'T')).getTime();
-    return yearsPattern.test(value) && !Number.isNaN(time)
+    return yearsPattern.test(value) && timePattern.test(value) && isCalendarDay(value.slice(0, 10))
       ? null
       : ['wrong-type', 'the string is not a time such as "2026-01-31T12:00:00Z"'];
   }
@@ -234,7 +252,7 @@ function kindOf(value: Parsed): string {
   if (Array.isArray(value)) {
     return 'an array';
   }
-  if (isNumber(value) || isNotFinite(value)) {
+  if (value instanceof JsonNumber) {
     return 'a number';
   }
   return { string: 'a string', boolean: 'a boolean', object: 'an object' }[
