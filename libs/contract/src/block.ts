@@ -16,7 +16,7 @@ export interface Altered {
   /** Zero-based among the block's records. */
   readonly record: number;
   readonly byteOrderMark: boolean;
-  /** Where spaces stand for line feeds, in bytes from the record's start in the payload. */
+  /** Where carriage returns stand for line feeds, in bytes from the record's start in the payload. */
   readonly lineFeeds: readonly number[];
 }
 
