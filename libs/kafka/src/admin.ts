@@ -1,4 +1,5 @@
 import type { Admin as KafkajsAdmin } from 'kafkajs';
+import { wait } from './back-off.ts';
 import { KafkaError } from './errors.ts';
 import { errorKind } from './error-kind.ts';
 import type { Logger } from './logger.ts';
@@ -33,6 +34,8 @@ export interface CommittedOffset {
   readonly offset: bigint;
   readonly metadata: string;
 }
+
+const patienceMilliseconds = 15_000;
 
 /** Topics, offsets and groups. Connects at the first call, and again after a lost connection. */
 export class Admin {
@@ -89,6 +92,7 @@ export class Admin {
   /** Raises the number of a topic's partitions. */
   async createPartitions(topic: string, count: number): Promise<void> {
     await this.#call((admin) => admin.createPartitions({ topicPartitions: [{ topic, count }] }));
+    await this.#untilKnown(topic, count);
   }
 
   async deleteTopics(topics: readonly string[]): Promise<void> {
@@ -158,6 +162,8 @@ export class Admin {
     }));
     const created = await this.#call((admin) =>
       admin.createTopics({
+        // kafkajs' own wait fails on a broker that hasn't heard of the topic yet.
+        waitForLeaders: false,
         topics: [
           {
             topic: settings.name,
@@ -169,6 +175,7 @@ export class Admin {
       }),
     );
     if (created) {
+      await this.#untilKnown(settings.name, settings.partitions);
       this.#logger.info('created a topic', {
         topic: settings.name,
         partitions: settings.partitions,
@@ -176,6 +183,28 @@ export class Admin {
       return null;
     }
     return this.describeTopic(settings.name);
+  }
+
+  /** The controller has decided; the brokers hear of it a little later, and refuse until then. */
+  async #untilKnown(topic: string, partitions: number): Promise<void> {
+    const giveUpAt = Date.now() + patienceMilliseconds;
+    for (;;) {
+      try {
+        // Each leader is asked, since a partition is known a little before its leader takes records.
+        const found = await this.offsets(topic);
+        if (found.length === partitions) {
+          return;
+        }
+      } catch (error) {
+        if (!isMissingTopic(error) && !isLeaderless(error)) {
+          throw error;
+        }
+      }
+      if (Date.now() > giveUpAt) {
+        throw missingTopic(topic);
+      }
+      await wait(20);
+    }
   }
 
   async #check(found: TopicDescription, wanted: TopicSettings): Promise<void> {
@@ -223,7 +252,22 @@ export class Admin {
     }
   }
 
+  /** Repeats a call while a coordinator moves, or is made: the first group of a new cluster waits for its topic. */
   async #call<T>(use: (admin: KafkajsAdmin) => Promise<T>): Promise<T> {
+    const giveUpAt = Date.now() + patienceMilliseconds;
+    for (;;) {
+      try {
+        return await this.#attempt(use);
+      } catch (error) {
+        if (errorKind(error) !== 'repeat' || Date.now() > giveUpAt) {
+          throw error;
+        }
+        await wait(50);
+      }
+    }
+  }
+
+  async #attempt<T>(use: (admin: KafkajsAdmin) => Promise<T>): Promise<T> {
     const connected = (this.#connected ??= this.#connect());
     try {
       return await use(await connected);
@@ -257,8 +301,17 @@ export function missingTopic(topic: string, cause?: unknown): KafkaError {
 }
 
 function isMissingTopic(error: unknown): boolean {
+  return hasType(error, ['UNKNOWN_TOPIC_OR_PARTITION']);
+}
+
+function isLeaderless(error: unknown): boolean {
+  return hasType(error, ['NOT_LEADER_FOR_PARTITION', 'LEADER_NOT_AVAILABLE']);
+}
+
+function hasType(error: unknown, types: readonly string[]): boolean {
   for (let at = error; at instanceof Error; at = at.cause) {
-    if ((at as { type?: unknown }).type === 'UNKNOWN_TOPIC_OR_PARTITION') {
+    const { type } = at as { type?: unknown };
+    if (typeof type === 'string' && types.includes(type)) {
       return true;
     }
   }

@@ -26,7 +26,7 @@ afterAll(async () => {
   rmSync(directory, { recursive: true, force: true });
 });
 
-describe('while the broker is away', () => {
+describe('while the broker is away', { timeout: 120_000 }, () => {
   it('a step loop keeps trying, and has lost and repeated nothing when it is back', async () => {
     const source = await createTopic(kafka, 'source', 2);
     const target = await createTopic(kafka, 'target', 2);

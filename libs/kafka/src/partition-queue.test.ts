@@ -9,6 +9,17 @@ function queueOf(partition: number, sizes: readonly number[], start = 0n): Parti
   return queue;
 }
 
+describe('a queue', () => {
+  it('takes only a fetch that began where the one before ended', () => {
+    const queue = queueOf(0, [10, 10], 5n);
+    expect(['6', '7', '8'].map((offset) => queue.follows(offset))).toEqual([false, true, false]);
+    queue.take(2);
+    expect(queue.follows('7')).toBe(true);
+    queue.halted = 'a gap';
+    expect(queue.follows('7')).toBe(false);
+  });
+});
+
 describe('takeWork', () => {
   it('gives every partition a turn before any has a second one', () => {
     const full = queueOf(

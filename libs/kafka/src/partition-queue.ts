@@ -48,6 +48,11 @@ export class PartitionQueue {
     this.highWatermark = highWatermark;
   }
 
+  /** Whether a fetch began where the one before ended, so that nothing is between them. */
+  follows(fetchedOffset: string): boolean {
+    return this.halted === null && BigInt(fetchedOffset) === this.#expected;
+  }
+
   /** The offset that the next fetch must have begun at. */
   get expected(): bigint {
     return this.#expected;

@@ -625,7 +625,7 @@ export class StepLoop {
     if (!queue || queue.halted) {
       return undefined;
     }
-    if (BigInt(fetchedOffset) !== queue.expected) {
+    if (!queue.follows(fetchedOffset)) {
       const offset = queue.expected.toString();
       this.#steer((consumer) => consumer.seek({ topic, partition, offset }));
       return undefined;
@@ -845,7 +845,7 @@ export class StepLoop {
       ...(retriable ? {} : { stack: fault instanceof Error ? fault.stack : undefined }),
     });
     await this.#rewind();
-    await wait(backOff(this.#faults - 1), this.#stop.signal).catch(() => {});
+    await wait(backOff(this.#faults - 1, 100, 5_000), this.#stop.signal).catch(() => {});
   }
 
   /** An error that no repetition cures, in words that say what to do; or null. */
