@@ -233,24 +233,31 @@ describe('a run', () => {
     expect(model.woken).toBe(runs.length - 1);
   });
 
-  it('leaves a record that is complete: all records, bytes, rows and seconds, once', async () => {
-    await model.drain();
-    const shares = model.merged.flatMap(({ run }) => run ?? []);
-    const sum = (pick: (share: (typeof shares)[number]) => number | bigint): number =>
-      shares.reduce((total, share) => total + Number(pick(share)), 0);
-    const all = linesOf(two);
-    expect(sum(({ records }) => records)).toBe(all.length);
-    expect(sum(({ rows }) => rows)).toBe(all.length);
-    expect(sum(({ bytes }) => bytes)).toBe(all.join('\n').length + 1);
-    const slices = shares.filter(({ process }) => process > 0).length;
-    expect(sum(({ preprocess }) => preprocess)).toBe(2 * slices);
-    expect(sum(({ load }) => load)).toBeGreaterThan(slices);
-    expect(sum(({ store }) => store)).toBeGreaterThan(4 * slices);
-    expect(shares.every(({ trigger, startedAt }) => trigger === 'every' && startedAt > 0n)).toBe(
-      true,
-    );
-    expect(shares.at(-1)?.finishedAt).not.toBeNull();
-  });
+  it.each([
+    ['a partition', 30],
+    ['all partitions', 1_000_000],
+  ])(
+    'leaves a record that is complete, in slices of %s: each record and second once',
+    async (_, sliceBytes) => {
+      model.start(sliceBytes);
+      await model.drain();
+      const shares = model.merged.flatMap(({ run }) => run ?? []);
+      const sum = (pick: (share: (typeof shares)[number]) => number | bigint): number =>
+        shares.reduce((total, share) => total + Number(pick(share)), 0);
+      const all = linesOf(two);
+      expect(sum(({ records }) => records)).toBe(all.length);
+      expect(sum(({ rows }) => rows)).toBe(all.length);
+      expect(sum(({ bytes }) => bytes)).toBe(all.join('\n').length + 1);
+      const slices = shares.filter(({ process }) => process > 0).length;
+      expect(sum(({ preprocess }) => preprocess)).toBe(2 * slices);
+      expect(sum(({ load }) => load)).toBeGreaterThan(slices);
+      expect(sum(({ store }) => store)).toBeGreaterThan(4 * slices);
+      expect(shares.every(({ trigger, startedAt }) => trigger === 'every' && startedAt > 0n)).toBe(
+        true,
+      );
+      expect(shares.at(-1)?.finishedAt).not.toBeNull();
+    },
+  );
 
   it('leaves no file behind', async () => {
     await model.drain();

@@ -183,12 +183,14 @@ describe('the spool', () => {
   });
 
   it('removes its files when it is cleared, and the half one of a failure', async () => {
-    const spool = newSpool(1);
-    await spool.add([taken(0, 0n, [testBlock({}, ['a'])], 1n)]);
+    const spool = newSpool(4);
+    await spool.add([taken(0, 0n, [testBlock({}, ['abc'])], 1n)]);
+    await spool.add([taken(0, 1n, [testBlock({ from: 1n }, ['a'])], 2n)]);
     expect(await readdir(directory)).toHaveLength(1);
+    expect(spool.records).toBe(2);
     await spool.clear();
     expect(await readdir(directory)).toEqual([]);
-    expect(spool.isEmpty).toBe(true);
+    expect([spool.isEmpty, spool.records]).toEqual([true, 0]);
     let written = '';
     const failing = new Spool({
       directory,

@@ -225,6 +225,13 @@ describe('costs', () => {
     expect(cost?.store).toBeGreaterThanOrEqual(4);
   });
 
+  it('are sent once although a step has partials under two definitions', async () => {
+    const model = new Model([blocks(0, [1, 1, 1], ['v1', 'v1', 'v2'])]);
+    await model.commit(await model.step(1));
+    const partials = await model.commit(await model.step(2));
+    expect(partials.map(({ costs }) => costs.length)).toEqual([1, 0]);
+  });
+
   it('are sent again when the transaction that carried them failed, and kept over replays', async () => {
     const model = new Model([blocks(0, [1, 2])]);
     const first = await model.step(1);
