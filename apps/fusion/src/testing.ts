@@ -164,6 +164,12 @@ export class Instance {
 
   /** @param count how many messages of a partition */
   async step(count: (partition: number) => number = () => 1_000): Promise<boolean> {
+    const work = this.#take(count);
+    await this.fusion.step(work, this.#context());
+    return work.length > 0;
+  }
+
+  #take(count: (partition: number) => number): PartitionWork[] {
     const work: PartitionWork[] = [];
     for (const topic of this.#topics) {
       for (const partition of this.#partitions) {
@@ -176,21 +182,32 @@ export class Instance {
         }
       }
     }
-    await this.fusion.step(work, {
+    return work;
+  }
+
+  #context(): StepContext {
+    return {
       generation: 1,
       signal: new AbortController().signal,
       halt: (topic, partition, reason) => {
         this.halted.set(`${topic}/${partition}`, reason);
       },
       wake: () => undefined,
-    } satisfies StepContext);
-    return work.length > 0;
+    };
+  }
+
+  position(topic: string, partition: number): bigint | undefined {
+    return this.#positions.get(`${topic}/${partition}`);
   }
 
   /** Steps until there is nothing left to read, and begins anew after a fault that passes. */
   async drain(count?: (partition: number) => number): Promise<void> {
-    for (;;) {
+    for (let assigned = true; ;) {
       try {
+        if (!assigned) {
+          await this.assign();
+          assigned = true;
+        }
         if (!(await this.step(count))) {
           return;
         }
@@ -198,7 +215,7 @@ export class Instance {
         if ((error as { retriable?: boolean }).retriable !== true) {
           throw error;
         }
-        await this.assign();
+        assigned = false;
       }
     }
   }

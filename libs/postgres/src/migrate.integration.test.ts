@@ -1,11 +1,11 @@
 import { expect, it } from 'vitest';
 import { migrate } from './migrate.ts';
-import { emptyDatabase, poolOn } from './testing.ts';
+import { emptyDatabase, poolOn, type Row } from './testing.ts';
 
 it('does nothing the second time', async () => {
   const { pool } = await emptyDatabase();
   const applied = async (): Promise<unknown[]> =>
-    (await pool.query('SELECT * FROM anabranch.migrations')).rows;
+    (await pool.query<Row>('SELECT * FROM anabranch.migrations')).rows;
   await migrate(pool);
   const before = await applied();
   await migrate(pool);

@@ -1,10 +1,11 @@
 import pg from 'pg';
 import { PostgresError } from './errors.ts';
 
+const bigint: number = pg.types.builtins.INT8;
 /** bigint as JavaScript's bigint: offsets keep all of their 64 bits. */
 const types: pg.CustomTypesConfig = {
   getTypeParser: (oid: number, format?: 'text' | 'binary') => {
-    if (oid === pg.types.builtins.INT8 && format !== 'binary') {
+    if (oid === bigint && format !== 'binary') {
       return BigInt;
     }
     return pg.types.getTypeParser(oid, format) as (text: string) => unknown;

@@ -20,7 +20,10 @@ export async function transaction<T>(
   client.on('error', ignore);
   let broken: Error | undefined;
   try {
-    await client.query('BEGIN');
+    await client.query('BEGIN').catch((cause: Error) => {
+      broken = cause;
+      throw cause;
+    });
     let result: T;
     try {
       result = await work(client);
