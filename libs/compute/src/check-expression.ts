@@ -6,6 +6,7 @@ import {
   longestPadding,
   paddingFunctions,
 } from './allowed-functions.ts';
+import { withConditions } from './conditions.ts';
 import {
   childrenOf,
   columnNames,
@@ -32,6 +33,8 @@ export interface Scope {
 }
 
 export interface CheckedExpression {
+  /** To be used for the user's text: it says the same, and does so whatever records are beside one. */
+  readonly sql: string;
   readonly type: DuckDBType;
   /** Names of the scope that it uses, as the scope writes them. */
   readonly references: ReadonlySet<string>;
@@ -47,6 +50,8 @@ const statementStart =
   /^\s*(select|with|insert|update|delete|drop|create|alter|copy|attach|install|load|set|pragma|truncate|call)\b/i;
 /** Longer expressions aren't written by hand. */
 const longestExpression = 20_000;
+/** Each AND that isn't a condition is written twice, and so are those within it. */
+const longestRewritten = 500_000;
 
 /**
  * Checks the user's SQL with DuckDB's own parser and binder.
@@ -123,7 +128,11 @@ export async function checkExpression(
   if (walk.problems.length > 0) {
     return { problems: walk.problems };
   }
-  const bound = await bind(connection, sql, scope.relation([...walk.headerNames]));
+  const settled = await settle(connection, sql, tree, scope.expects === 'boolean');
+  if (settled.length > longestRewritten) {
+    return fail('ANDs and ORs are nested too deeply within other functions');
+  }
+  const bound = await bind(connection, settled, scope.relation([...walk.headerNames]));
   if ('message' in bound) {
     return fail(bound.message, bound.at ?? 0, bound.at === null ? sql : wordAt(sql, bound.at));
   }
@@ -137,6 +146,7 @@ export async function checkExpression(
     );
   }
   return {
+    sql: `(${settled}\n)`,
     type,
     references: walk.references,
     headerNames: [...walk.headerNames],
@@ -145,14 +155,66 @@ export async function checkExpression(
   };
 }
 
-async function parse(connection: DuckDBConnection, sql: string): Promise<ParseResult> {
+async function parse(
+  connection: DuckDBConnection,
+  sql: string,
+  reviver?: (key: string, value: unknown) => unknown,
+): Promise<ParseResult> {
   const reader = await connection.runAndReadAll('SELECT json_serialize_sql($1::VARCHAR)', [
     prefix + sql,
   ]);
-  return JSON.parse(String(reader.getRows()[0]?.[0])) as ParseResult;
+  try {
+    return JSON.parse(String(reader.getRows()[0]?.[0]), reviver) as ParseResult;
+  } catch {
+    // DuckDB writes constants that JSON doesn't have: Infinity and NaN.
+    return { error: true, error_type: 'parser', error_message: 'a number is out of range' };
+  }
 }
 
 type Report = (message: string, at: number, text: string, hint?: string) => Problem;
+
+/** The text with its ANDs and ORs as conditions; mostly it is the user's own. */
+async function settle(
+  connection: DuckDBConnection,
+  sql: string,
+  tree: ExpressionNode,
+  isCondition: boolean,
+): Promise<string> {
+  if (withConditions(tree, isCondition) === null) {
+    return sql;
+  }
+  // Again, with the numbers as they are written: JavaScript would round some.
+  const parsed = await parse(
+    connection,
+    sql,
+    (key, value: unknown, context?: { source?: string }) => {
+      if (typeof value !== 'number') {
+        return value;
+      }
+      // The place that DuckDB doesn't know is 2^64 - 1, which it doesn't read again when rounded.
+      return key === 'query_location'
+        ? 0
+        : (JSON as unknown as { rawJSON: (text: string) => unknown }).rawJSON(
+            context?.source ?? '',
+          );
+    },
+  );
+  const [statement] = parsed.error ? [] : parsed.statements;
+  const exact = statement && onlyExpression(statement);
+  const rewritten = exact ? withConditions(exact, isCondition) : null;
+  if (!statement || !rewritten) {
+    return sql;
+  }
+  const json = JSON.stringify({
+    error: false,
+    statements: [{ ...statement, node: { ...statement.node, select_list: [rewritten] } }],
+  });
+  if (json.length > 20 * longestRewritten) {
+    return json;
+  }
+  const reader = await connection.runAndReadAll('SELECT json_deserialize_sql($1::JSON)', [json]);
+  return String(reader.getRows()[0]?.[0]).replace(/^SELECT /, '');
+}
 
 /** For a syntax error that comes from a field with the name of a keyword of SQL. */
 async function keywordHint(

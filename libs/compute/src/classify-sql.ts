@@ -1,11 +1,14 @@
 import type { Source } from '@anabranch/definition';
 import { checkField, microseconds } from './field-checks.ts';
 import { structure } from './field-types.ts';
+import { asCondition } from './conditions.ts';
 import { quoteName, quoteText } from './quoting.ts';
 import { unnestLines } from './record-columns.ts';
 
 /** What split rules look at beside the fields. */
 export interface RuleInputs {
+  /** SQL of the rules, in their order. */
+  readonly conditions: readonly string[];
   /** Names of fields. */
   readonly fields: readonly string[];
   readonly lateBy: boolean;
@@ -110,9 +113,8 @@ export function classifySql(
       from_json($highest::VARCHAR, '["BIGINT"]')["#block"]) - ${String(source.disorder * 1000)} - "#time")) AS late_by`;
   const late = inputs.lateBy ? `SELECT *, ${lateBy} FROM (${clamped})` : clamped;
 
-  const rules = split.map(({ when }, i) => {
-    const rule = `(${when.sql}\n)`;
-    return `WHEN ${guarded ? `TRY(${rule})` : rule} THEN ${String(i)}`;
+  const rules = inputs.conditions.map((rule, i) => {
+    return `WHEN ${guarded ? `TRY(${asCondition(rule)})` : rule} THEN ${String(i)}`;
   });
   const verdicts = `SELECT "#block", "#position", "#lacking", "#clamped", "#dead",
       CASE WHEN NOT "#alive" THEN -1 ${rules.join(' ')} ELSE ${String(split.length)} END AS "#verdict" FROM (${late})`;

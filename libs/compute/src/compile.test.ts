@@ -71,6 +71,7 @@ describe('an expression that can’t be used is refused with its own message', (
     ['price; drop table x', 'expected an expression, not a statement'],
     ['drop table x', 'expected an expression, not a statement'],
     ['select price', 'expected an expression, not a statement'],
+    ['price * 1e999', 'a number is out of range'],
     ['price, quantity', 'expected one expression, not several separated by commas'],
     ['price from x', 'expected an expression, not a query'],
     ['price where true', 'expected an expression, not a query'],
@@ -130,10 +131,8 @@ describe('an expression that can’t be used is refused with its own message', (
   ])('%s', async (sql, message) => {
     const [problem, ...more] = await ofColumn(sql);
     expect(more).toEqual([]);
-    expect(
-      message.split('|').some((part) => problem?.message.includes(part)),
-      problem?.message,
-    ).toBe(true);
+    const found = message.split('|').some((part) => problem?.message.includes(part));
+    expect(found ? message : problem?.message).toBe(message);
     expect(problem?.message).toMatch(/^table t, column value: /);
   });
 
@@ -308,18 +307,14 @@ describe('allowed functions', () => {
   });
 
   it('all exist, none depends on the clock, on chance or on the environment', () => {
-    for (const name of allowedFunctions) {
-      const found = functions.get(name);
-      expect(found, name).toBeDefined();
-      expect(
-        found?.stabilities.every((stability) => stability === 'CONSISTENT' || stability === null),
-        name,
-      ).toBe(true);
-      expect(
-        found?.kinds.every((kind) => kind === 'scalar' || kind === 'macro'),
-        name,
-      ).toBe(true);
-    }
+    const unfit = [...allowedFunctions].filter((name) => {
+      const { kinds = ['missing'], stabilities = [] } = functions.get(name) ?? {};
+      return !(
+        kinds.every((kind) => kind === 'scalar' || kind === 'macro') &&
+        stabilities.every((stability) => stability === 'CONSISTENT' || stability === null)
+      );
+    });
+    expect(unfit).toEqual([]);
   });
 });
 

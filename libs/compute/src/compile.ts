@@ -100,6 +100,7 @@ async function checkRules(
   const problems: Problem[] = [];
   const references = new Set<string>();
   const headerNames = new Map<string, string>();
+  const conditions: string[] = [];
   for (const { name, when } of source.split) {
     const what = `source ${source.name}, split rule ${name}`;
     const checked = await checkExpression(connection, when, {
@@ -113,6 +114,7 @@ async function checkRules(
       problems.push(...checked.problems);
       continue;
     }
+    conditions.push(checked.sql);
     for (const reference of checked.references) {
       references.add(reference);
     }
@@ -133,6 +135,7 @@ async function checkRules(
   }
   const uses = (name: string): boolean => references.has(name) && !taken.has(name);
   return {
+    conditions,
     fields: fields.filter((name) => references.has(name)),
     lateBy: uses('late_by'),
     age: uses('age'),

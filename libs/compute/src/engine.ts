@@ -48,6 +48,10 @@ export class Engine {
       const folder = directory?.replace(/\/*$/, '/');
       const settings = [
         "SET TimeZone = 'UTC'",
+        // The first would compute what two TRYs have in common outside of both, where it isn't
+        // guarded. The second drops terms of an AND for what it knows of the values of a step, so
+        // that an expression fails on a record or doesn't, depending on the records beside it.
+        "SET disabled_optimizers = 'common_subexpressions,statistics_propagation'",
         `SET temp_directory = ${quoteText(folder === undefined ? '' : `${folder}spill`)}`,
         ...(folder === undefined ? [] : [`SET allowed_directories = [${quoteText(folder)}]`]),
         `SET errors_as_json = ${String(errorsAsJson)}`,

@@ -62,8 +62,10 @@ export interface Processed {
 /** What the records of a step are called in SQL: a table, or a view of Parquet files. */
 const loaded = '"records"';
 const spooled = '"files"';
-/** Rows that are turned into text at a time: some ten megabytes. */
-const rowsPerText = 100_000;
+/** Bytes of rows that are turned into text at a time; it takes some times as much memory. */
+const textBytes = 4 * 1024 * 1024;
+/** So few rows are taken at once, without a look at how long they are. */
+const fewRows = 5000;
 
 /** Computes the tables of one source over its records: the same SQL in both processors. */
 export class Processor {
@@ -109,7 +111,7 @@ export class Processor {
   async process(blocks: readonly TextBlock[]): Promise<Processed> {
     return this.#alone(async () => {
       const partitions = [...new Set(blocks.map(({ partition }) => partition))];
-      const filled = blocks.filter(({ runs }) => runs.length > 0);
+      const filled = withRecords(blocks);
       const clock = new Clock();
       if (filled.length === 0 || this.#plan.tables.length === 0) {
         const read = countsOf(filled);
@@ -144,7 +146,7 @@ export class Processor {
   ): Promise<{ records: number; bytes: number; seconds: number }> {
     return this.#alone(async () => {
       const begun = performance.now();
-      const filled = blocks.filter(({ runs }) => runs.length > 0);
+      const filled = withRecords(blocks);
       const none: TextBlock = { partition: 0, text: Buffer.from('\n'), runs: [] };
       const target = quoteText(path.resolve(file));
       const [result] = await this.#engine
@@ -339,14 +341,21 @@ export class Processor {
     return { passed, dead, texts };
   }
 
+  async #rowsPerText(line: string): Promise<number> {
+    const [sample] = await this.#engine.rows(
+      `SELECT avg(strlen(${line})) AS bytes FROM (SELECT * FROM "rows" LIMIT 1000)`,
+      this.#branch,
+    );
+    return Math.max(Math.floor(textBytes / Math.max(Number(sample?.['bytes']), 1)), 1);
+  }
+
   /** The rows' CSV by partition. As BLOBs, whose bytes don't pass through a string of JavaScript. */
   async #texts(line: string, rows: number): Promise<TableOutcome['texts']> {
     const parts = new Map<number, { rows: number; texts: Uint8Array[] }>();
-    for (let from = 0; from < rows; from += rowsPerText) {
+    const step = rows > fewRows ? await this.#rowsPerText(line) : rows;
+    for (let from = 0; from < rows; from += step) {
       const some =
-        rows > rowsPerText
-          ? `WHERE rowid >= ${String(from)} AND rowid < ${String(from + rowsPerText)}`
-          : '';
+        rows > step ? `WHERE rowid >= ${String(from)} AND rowid < ${String(from + step)}` : '';
       const result = await this.#engine.run(
         `SELECT "#partition" AS partition, count(*) AS rows, encode(string_agg(${line}, '')) AS text FROM "rows" ${some} GROUP BY ALL`,
         this.#branch,
@@ -410,6 +419,10 @@ function blockParameters(blocks: readonly TextBlock[]): Parameters {
   };
 }
 
+function withRecords(blocks: readonly TextBlock[]): TextBlock[] {
+  return blocks.filter(({ runs }) => runs.some(({ count }) => count > 0));
+}
+
 function countsOf(blocks: readonly TextBlock[]): Map<number, number> {
   const counts = new Map<number, number>();
   for (const { partition, runs } of blocks) {
@@ -434,7 +447,7 @@ function lineOf(blocks: readonly TextBlock[], partition: number, offset: bigint)
 
 function unreadable(error: unknown): ComputeError {
   const problem = failure(error);
-  return problem.code === 'QUERY_FAILED'
+  return /^(Conversion|Invalid Input) Error/.test(messageOf(error))
     ? new ComputeError(
         'BLOCK_UNREADABLE',
         `A block has a record that ingest should have refused, or was made under another schema: ${messageOf(error)}`,

@@ -181,7 +181,10 @@ function decimalProblem(
   if (plain && !new RegExp(`^${decimalPattern(precision, scale)}$`).test(text)) {
     return ['out-of-range', `it has more than ${digits}`];
   }
-  return number !== null && isFractional(number)
+  // Below 10^15 units of the last decimal, a double holds it exactly (see isExactDouble): then it is
+  // another field that the record was refused for.
+  const exact = plain && scale <= 22 && Math.abs(Number(number)) * 10 ** scale < 1e15;
+  return number !== null && isFractional(number) && !exact
     ? [
         'inexact',
         `a JSON number can't be relied on to hold it with exactly ${String(scale)} decimals; send it as a string`,

@@ -2,6 +2,7 @@ import type { Expression, Field, Problem, Source, Table } from '@anabranch/defin
 import type { DuckDBConnection } from '@duckdb/node-api';
 import { aggregateStates } from './aggregates.ts';
 import { checkExpression, type CheckedExpression, type Scope } from './check-expression.ts';
+import { asCondition } from './conditions.ts';
 import { firstMicrosecond, typedNulls } from './field-types.ts';
 import type { ResultColumn, Stage, StateColumn, TablePlan } from './plan.ts';
 import { quoteName } from './quoting.ts';
@@ -109,12 +110,13 @@ class TablePlanner {
       if (checked !== null) {
         // In a CASE, since the terms of an AND are computed in any order: a record that drop_nulls
         // filters must not fail in `where` on some days.
-        passes = `CASE WHEN ${passes} THEN (${where.sql}\n) ELSE false END`;
+        const condition = asCondition(checked.sql);
+        passes = `CASE WHEN ${passes} THEN ${condition} ELSE false END`;
         if (checked.canFail) {
           this.#stages.push({
             input: (records) =>
               notNull === '' ? records : `(SELECT * FROM ${records} WHERE ${notNull})`,
-            expressions: [{ name: 'where', sql: `(${where.sql}\n)` }],
+            expressions: [{ name: 'where', sql: condition }],
           });
         }
       }
@@ -139,7 +141,7 @@ class TablePlanner {
       }
       types.set(name, checked);
       this.#markUnsafe(name, checked);
-      const column = { name, sql: `(${expression.sql}\n)`, canFail: checked.canFail };
+      const column = { name, sql: checked.sql, canFail: checked.canFail };
       level.push(column);
       const kept = this.#names.filter((other) => !sameName(other, name));
       this.#nulls = extended(this.#nulls, kept, [column]);
@@ -250,7 +252,7 @@ class TablePlanner {
         level.push({
           name: column,
           label: `aggregate ${name}`,
-          sql: `(${argument.sql}\n)`,
+          sql: checked.sql,
           canFail: checked.canFail,
         });
       }
