@@ -127,11 +127,15 @@ export async function expectDeadLetters(chain: Chain): Promise<void> {
       FROM jsonb_each_text(headers) AS h (name, text)) AS headers
     FROM oracle.records WHERE dead IS NOT NULL`;
   const stored = `SELECT partition, record_offset, code, record_timestamp, record_key, record_value, (
-      SELECT coalesce(jsonb_agg(h ORDER BY h ->> 'name'), '[]') FROM jsonb_array_elements(record_headers) AS h)
+      SELECT coalesce(jsonb_agg(h ORDER BY h ->> 'name'), '[]') FROM jsonb_array_elements(record_headers) AS h) AS headers
     FROM anabranch.dead_letters WHERE table_name = ''`;
   const differences = await chain.query(`
-    (SELECT 'missing' AS what, to_jsonb(e) AS letter, convert_from(value, 'LATIN1') AS text FROM (${labelled} EXCEPT ALL ${stored}) e LIMIT 20)
-    UNION ALL (SELECT 'too much', to_jsonb(e), convert_from(record_value, 'LATIN1') FROM (${stored} EXCEPT ALL ${labelled}) e LIMIT 20)`);
+    (SELECT 'missing' AS what, partition, record_offset, code, convert_from(value, 'LATIN1') AS text, headers
+      FROM (${labelled} EXCEPT ALL ${stored}) e LIMIT 10)
+    UNION ALL
+    (SELECT 'too much', partition, record_offset, code, convert_from(record_value, 'LATIN1'), headers
+      FROM (${stored} EXCEPT ALL ${labelled}) e LIMIT 10)
+    ORDER BY partition, record_offset`);
   expect(differences).toEqual([]);
   const unexplained = await chain.query(
     `SELECT * FROM anabranch.dead_letters WHERE reason = '' OR source <> $1`,

@@ -1,0 +1,59 @@
+import { type LogLine, type ServiceName, serviceNames } from '@anabranch/servers';
+import { expect, test } from 'vitest';
+import { type Chain, openChain } from './chain.ts';
+import { eventsDefinition } from './events.ts';
+import { RecordGenerator } from './records.ts';
+
+/** Starts a service that is to end by itself. @returns its exit code and its fatal messages */
+async function startAndEnd(
+  chain: Chain,
+  service: ServiceName,
+  env: Readonly<Record<string, string>> = {},
+): Promise<{ code: number | null; fatal: string[] }> {
+  const lines: LogLine[] = [];
+  const started = chain.start(service, 'a', { env, onLog: (line) => lines.push(line) });
+  const code = await started.exited;
+  await chain.stop(started);
+  return {
+    code,
+    fatal: lines.filter(({ level }) => level === 'fatal').map(({ message }) => message),
+  };
+}
+
+test.each(serviceNames)('%s ends with 65 and names file, line and column of a fault in the definition', async (service) => {
+  const define: typeof eventsDefinition = (source, topic) => {
+    const files = eventsDefinition(source, topic);
+    const yaml = files['anabranch.yaml'].replace('where: kind <>', 'where: kindd <>');
+    return { ...files, 'anabranch.yaml': yaml };
+  };
+  const chain = await openChain({ define, partitions: 1 });
+  const line = eventsDefinition('', '')['anabranch.yaml'].split('\n').findIndex((text) => text.includes('where: kind <>')) + 1;
+  const { code, fatal } = await startAndEnd(chain, service);
+  expect(code).toBe(65);
+  expect(fatal).toHaveLength(1);
+  expect(fatal[0]).toContain(`${chain.definition}:${line}:12: `);
+  expect(fatal[0]).toContain('kindd');
+});
+
+test.each(serviceNames)('%s ends with 64 and names each setting that is missing or wrong', async (service) => {
+  const chain = await openChain({ define: eventsDefinition, partitions: 1 });
+  const { code, fatal } = await startAndEnd(chain, service, { KAFKA_BROKERS: '', SHUTDOWN_SECONDS: 'soon' });
+  expect(code).toBe(64);
+  expect(fatal).toHaveLength(2);
+  expect(fatal.join('\n')).toMatch(/KAFKA_BROKERS.*\n.*SHUTDOWN_SECONDS|SHUTDOWN_SECONDS.*\n.*KAFKA_BROKERS/);
+});
+
+test('on SIGTERM each service ends its step, leaves its group and ends with 0, with work or without', async () => {
+  const chain = await openChain({ define: eventsDefinition, partitions: 2 });
+  const services = Object.values(chain.startAll());
+  const generator = new RecordGenerator(11, 2);
+  await chain.ready(services);
+  await chain.produce(generator.take(20_000));
+  // 76 would say that it took longer than SHUTDOWN_SECONDS, which is 10.
+  expect(await Promise.all(services.map((service) => chain.stop(service)))).toEqual([0, 0, 0, 0]);
+  const idle = Object.values(chain.startAll('b'));
+  // Members that had not left would keep their partitions for the session's 30 seconds.
+  await chain.ready(idle);
+  await chain.settled();
+  expect(await Promise.all(idle.map((service) => chain.stop(service)))).toEqual([0, 0, 0, 0]);
+});
