@@ -255,11 +255,14 @@ export class Admin {
   /** Repeats a call while a coordinator moves, or is made: the first group of a new cluster waits for its topic. */
   async #call<T>(use: (admin: KafkajsAdmin) => Promise<T>): Promise<T> {
     const giveUpAt = Date.now() + patienceMilliseconds;
-    for (;;) {
+    for (let attempt = 0; ; attempt++) {
       try {
         return await this.#attempt(use);
       } catch (error) {
-        if (errorKind(error) !== 'repeat' || Date.now() > giveUpAt) {
+        const kind = errorKind(error);
+        // A lost connection is worth one more look: a call beside this one may have closed it.
+        const again = kind === 'repeat' || (kind === 'away' && attempt === 0);
+        if (!again || Date.now() > giveUpAt) {
           throw error;
         }
         await wait(50);
@@ -273,11 +276,7 @@ export class Admin {
       return await use(await connected);
     } catch (error) {
       // kafkajs keeps broken connections and stale brokers, so the next call starts with new ones.
-      if (
-        errorKind(error) !== 'refused' &&
-        this.#connected === connected &&
-        !isMissingTopic(error)
-      ) {
+      if (errorKind(error) === 'away' && this.#connected === connected) {
         void this.close();
       }
       throw error;

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { connect, type Kafka } from './kafka.ts';
 import { copyTo, loopOptions } from './step-fixtures.ts';
-import { contents, createTopic, silentLogger, uniqueName, until } from './testing.ts';
+import { createTopic, settledContents, silentLogger, uniqueName, until } from './testing.ts';
 
 // A broker of its own, since it is killed.
 const directory = mkdtempSync(path.join(tmpdir(), 'anabranch-kafka-away-'));
@@ -63,7 +63,7 @@ describe('while the broker is away', { timeout: 120_000 }, () => {
       const committed = await kafka.admin.committed(groupId, [source]).catch(() => []);
       return committed.length === 2 && committed.every(({ offset }) => offset === 200n);
     });
-    expect(await contents(kafka, target)).toEqual(expected.flat());
+    expect(await settledContents(kafka, target, 400)).toEqual(expected.flat());
     expect(loop.state()).toMatchObject({ joined: true, fatal: null, halted: [] });
     await loop.stop(5_000);
   });

@@ -2,7 +2,15 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { errorKind } from './error-kind.ts';
 import type { Kafka } from './kafka.ts';
 import { createClient } from './patched-kafkajs.ts';
-import { connectForTest, contents, createTopic, testConfig, uniqueName, until } from './testing.ts';
+import {
+  connectForTest,
+  contents,
+  createTopic,
+  settledContents,
+  testConfig,
+  uniqueName,
+  until,
+} from './testing.ts';
 import type { GroupMembership } from './transactional-producer.ts';
 
 let kafka: Kafka;
@@ -79,7 +87,7 @@ describe('offsets in a transaction', () => {
       other.membership(),
     );
     expect(await kafka.admin.committed(group, [source])).toEqual([{ ...offset, offset: 4n }]);
-    expect(await contents(kafka, target)).toEqual(['0:first', '0:second']);
+    expect(await settledContents(kafka, target, 2)).toEqual(['0:first', '0:second']);
     await Promise.all([zombie.leave(), other.leave(), next.close()]);
   });
 
@@ -137,7 +145,9 @@ describe('a transaction', () => {
       await producer.commit([{ topic, partition, value: Buffer.from(`${index}`) }], [], null);
     }
     await producer.close();
-    expect((await contents(kafka, topic)).toSorted()).toEqual(expected.toSorted());
+    expect((await settledContents(kafka, topic, expected.length)).toSorted()).toEqual(
+      expected.toSorted(),
+    );
   });
 
   it('may be larger than a batch and a send', async () => {

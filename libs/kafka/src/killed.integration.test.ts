@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, inject, it } from 'vitest';
 import type { Kafka } from './kafka.ts';
-import { connectForTest, contents, createTopic, uniqueName, until } from './testing.ts';
+import { connectForTest, createTopic, settledContents, uniqueName, until } from './testing.ts';
 
 let kafka: Kafka;
 const processes = new Set<ChildProcess>();
@@ -90,7 +90,7 @@ describe('a process', () => {
     }
     const last = new Copier(groupId, source, target, 'one');
     await copied(groupId, source);
-    expect(await contents(kafka, target)).toEqual(expected);
+    expect(await settledContents(kafka, target, expected.length)).toEqual(expected);
     last.signal('SIGKILL');
   });
 
@@ -113,12 +113,8 @@ describe('a process', () => {
       [0, 1].map((partition) => ({ partition, value: 'after' })),
     );
     await producer.close();
-    let after: string[] = [];
     // Its transaction is open until it has noticed, and holds back readers so long.
-    await until('the new records are copied', async () => {
-      after = await contents(kafka, target);
-      return after.length >= expected.length + 2;
-    });
+    const after = await settledContents(kafka, target, expected.length + 2);
     expect(after).toHaveLength(expected.length + 2);
     expect(after.filter((line) => !line.endsWith(':after'))).toEqual(expected);
     expect(zombie.output.filter((line) => line.startsWith('fatal'))).toEqual([]);

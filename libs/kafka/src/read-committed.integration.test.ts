@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { codecs } from './compression.ts';
 import type { Kafka } from './kafka.ts';
 import type { TransactionalProducer } from './transactional-producer.ts';
-import { connectForTest, contents, createTopic, uniqueName } from './testing.ts';
+import { connectForTest, createTopic, settledContents, uniqueName } from './testing.ts';
 
 let kafka: Kafka;
 beforeAll(async () => {
@@ -57,7 +57,9 @@ describe('a reader', () => {
         }
       }
     }
-    expect(await contents(kafka, topic)).toEqual(expected.map((value) => `0:${value}`));
+    expect(await settledContents(kafka, topic, expected.length)).toEqual(
+      expected.map((value) => `0:${value}`),
+    );
     await Promise.all([plain.close(), ...writers.map((writer) => writer.close())]);
   });
 

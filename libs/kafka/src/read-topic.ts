@@ -8,8 +8,9 @@ import { StepLoop } from './step-loop.ts';
 export type TopicVisitor = (partition: number, record: KafkaRecord) => void;
 
 /**
- * Reads all committed records that a topic has now, each as an object. For tests and tools: services
- * read through a StepLoop of their own.
+ * Reads all committed records that a topic has now, each as an object, up to the first open
+ * transaction of a partition; one whose commit has just returned may be open for some milliseconds
+ * more. For tests and tools: services read through a StepLoop of their own.
  *
  * @throws KafkaError TOPIC_MISSING, and what a step loop ends with
  */

@@ -3,7 +3,14 @@ import { HaltPartition } from './errors.ts';
 import type { Kafka } from './kafka.ts';
 import { copyTo, loopOptions, valuesOf } from './step-fixtures.ts';
 import type { StepLoop, StepLoopOptions } from './step-loop.ts';
-import { connectForTest, contents, createTopic, uniqueName, until } from './testing.ts';
+import {
+  connectForTest,
+  contents,
+  createTopic,
+  settledContents,
+  uniqueName,
+  until,
+} from './testing.ts';
 
 let kafka: Kafka;
 const loops = new Set<StepLoop>();
@@ -75,7 +82,7 @@ describe('a step loop', () => {
     const copy = copyTo(target);
     const loop = run({ groupId, topics: [source], step: copy });
     await done(groupId, source);
-    expect(await contents(kafka, target)).toEqual(expected);
+    expect(await settledContents(kafka, target, expected.length)).toEqual(expected);
     expect(await kafka.admin.committed(groupId, [source])).toMatchObject(
       [0, 1, 2].map((partition) => ({ partition, offset: 1000n, metadata: 'next=1000' })),
     );
@@ -108,7 +115,7 @@ describe('a step loop', () => {
       },
     });
     await done(groupId, source);
-    expect(await contents(kafka, target)).toEqual(expected);
+    expect(await settledContents(kafka, target, expected.length)).toEqual(expected);
     const { rebuilds } = loop.state();
     expect(rebuilds).toBeGreaterThan(0);
     await loop.stop(5_000);
@@ -150,7 +157,7 @@ describe('a step loop', () => {
       },
     });
     await done(groupId, source);
-    expect(await contents(kafka, target)).toEqual(expected);
+    expect(await settledContents(kafka, target, expected.length)).toEqual(expected);
   });
 
   it('runs without work, often enough and when woken', async () => {
@@ -187,7 +194,7 @@ describe('a step loop', () => {
     await aborted.abort();
     await writer.close();
     await done(groupId, source);
-    expect(await contents(kafka, target)).toEqual(['0:good']);
+    expect(await settledContents(kafka, target, 1)).toEqual(['0:good']);
   });
 
   it('shares the partitions with a second one, and takes them back, without loss or repetition', async () => {
@@ -214,7 +221,7 @@ describe('a step loop', () => {
     await first.stop(5_000);
     await until('the second one has all', () => second.state().partitions.length === 4);
     await done(groupId, source);
-    const copied = await contents(kafka, target);
+    const copied = await settledContents(kafka, target, 8_000);
     expect(copied).toEqual(
       [...expected, ...more].toSorted((a, b) => Number(a.split(':')[0]) - Number(b.split(':')[0])),
     );
@@ -231,7 +238,7 @@ describe('a step loop', () => {
     await until('it has both', () => loop.state().partitions.length === 2);
     const expected = await fill(source, 2, 10);
     await done(groupId, source);
-    expect(await contents(kafka, target)).toEqual(expected);
+    expect(await settledContents(kafka, target, expected.length)).toEqual(expected);
   });
 
   it('waits for a topic that does not exist yet', async () => {
@@ -305,7 +312,7 @@ describe('a step loop', () => {
     const stopped = loop.stop(10_000);
     release.resolve();
     await stopped;
-    expect(await contents(kafka, target)).toEqual(expected);
+    expect(await settledContents(kafka, target, expected.length)).toEqual(expected);
   });
 
   it('drops the open step at the deadline', async () => {
@@ -360,7 +367,7 @@ describe('a partition is halted', () => {
     await until('and goes on', async () =>
       (await kafka.admin.committed(groupId, [source])).some((at) => at.offset === 60n),
     );
-    expect((await contents(kafka, target)).slice(-10)).toEqual(more);
+    expect((await settledContents(kafka, target, 60)).slice(-10)).toEqual(more);
   });
 
   it('when retention was faster than we, at start', async () => {
@@ -388,9 +395,9 @@ describe('a partition is halted', () => {
     await until('the other partition is copied', async () =>
       (await kafka.admin.committed(groupId, [source])).some((at) => at.offset === 100n),
     );
-    expect((await contents(kafka, target)).filter((line) => line.startsWith('1:'))).toEqual(
-      expect.arrayContaining(more.filter((line) => line.startsWith('1:'))),
-    );
+    expect(
+      (await settledContents(kafka, target, 150)).filter((line) => line.startsWith('1:')),
+    ).toEqual(expect.arrayContaining(more.filter((line) => line.startsWith('1:'))));
   });
 
   it('when retention was faster than we, under way, and never skips what is lost', async () => {
@@ -423,7 +430,8 @@ describe('a partition is halted', () => {
     const [range] = lost;
     expect(range).toMatchObject({ earliest: 20n });
     expect(range!.expected).toBeLessThan(20n);
-    expect(await contents(kafka, target)).toHaveLength(Number(range!.expected));
+    const copied = Number(range!.expected);
+    expect(await settledContents(kafka, target, copied)).toHaveLength(copied);
     await producer.close();
   });
 

@@ -56,3 +56,20 @@ export async function contents(kafka: Kafka, topic: string): Promise<string[]> {
   });
   return [...byPartition.entries()].toSorted(([a], [b]) => a - b).flatMap(([, lane]) => lane);
 }
+
+/**
+ * The contents, once there are as many as expected: a commit returns before its markers are in all
+ * partitions, and readers wait for those.
+ */
+export async function settledContents(
+  kafka: Kafka,
+  topic: string,
+  count: number,
+): Promise<string[]> {
+  let found: string[] = [];
+  await until(`${topic} has ${count} records`, async () => {
+    found = await contents(kafka, topic);
+    return found.length >= count;
+  });
+  return found;
+}
