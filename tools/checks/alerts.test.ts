@@ -74,15 +74,16 @@ test('Prometheus scrapes each service under its name and loads the rules', () =>
 });
 
 // Prometheus' own tool comes in no package of ours: Debian's prometheus and the image have it.
-if (spawnSync('promtool', ['--version']).status === 0) {
-  test.each([
-    ['check', 'config', 'prometheus.yaml'],
-    ['test', 'rules', 'alerts.test.yaml'],
-  ])('promtool %s %s %s', (...args) => {
-    const cwd = fileURLToPath(new URL('docker/prometheus', root));
-    const { status, stdout, stderr } = spawnSync('promtool', args, { cwd, encoding: 'utf8' });
-    expect(status, stdout + stderr).toBe(0);
-  });
-} else {
+const hasPromtool = spawnSync('promtool', ['--version']).status === 0;
+const checks = [
+  ['check', 'config', 'prometheus.yaml'],
+  ['test', 'rules', 'alerts.test.yaml'],
+];
+if (!hasPromtool) {
   console.log('docker/prometheus/alerts.test.yaml was not run: there is no promtool on the PATH.');
 }
+
+test.each(hasPromtool ? checks : [])('promtool %s %s %s', (...args) => {
+  const cwd = fileURLToPath(new URL('docker/prometheus', root));
+  expect(spawnSync('promtool', args, { cwd, encoding: 'utf8' })).toMatchObject({ status: 0 });
+});

@@ -65,7 +65,7 @@ test('variables offer values of labels that exist', () => {
   expect(definitions.length).toBeGreaterThan(0);
   for (const definition of definitions) {
     const [, metric = '', label = ''] = /^label_values\((\w+), (\w+)\)$/.exec(definition) ?? [];
-    expect([...(known.get(metric)?.labels.keys() ?? [])], definition).toContain(label);
+    expect([...(known.get(metric)?.labels.keys() ?? [])]).toContain(label);
   }
 });
 
@@ -73,12 +73,15 @@ test('panels are explained, have an id of their own and lie side by side', () =>
   const cells = new Set<string>();
   for (const { id, type, title, description, gridPos } of panels) {
     expect(panels.filter((other) => other.id === id)).toHaveLength(1);
-    expect(type === 'row' || description, title).toBeTruthy();
+    expect({ title, explained: type === 'row' || Boolean(description) }).toEqual({
+      title,
+      explained: true,
+    });
     const { x, y, w, h } = gridPos;
-    expect(x + w, title).toBeLessThanOrEqual(24);
+    expect(x + w).toBeLessThanOrEqual(24);
     for (let column = x; column < x + w; column++) {
       for (let line = y; line < y + h; line++) {
-        expect(cells.has(`${column},${line}`), title).toBe(false);
+        expect(cells).not.toContain(`${column},${line}`);
         cells.add(`${column},${line}`);
       }
     }
