@@ -422,7 +422,8 @@ class TreeWalk {
           `unknown function "${name}"`,
           at,
           name,
-          didYouMean(name, allowedFunctions) ?? 'see docs/expressions for those that can be used',
+          didYouMean(name, allowedFunctions) ??
+            'possible are functions whose result depends on nothing but their arguments',
         );
       }
       return false;
