@@ -143,6 +143,9 @@ export class Chain {
   async addPartitions(count: number): Promise<void> {
     this.#next = [...this.#next, ...Array<bigint>(count - this.#next.length).fill(0n)];
     await this.kafka.admin.createPartitions(this.topic, count);
+    // kafkajs leaves out, without a word, what is for a partition that it hasn't heard of yet.
+    await this.#producer?.close();
+    this.#producer = undefined;
   }
 
   start(

@@ -41,7 +41,9 @@ test('two instances of each service are restarted one after the other under load
   await load.progress('stream');
   for (const name of serviceNames) {
     for (const instance of instances) {
-      expect(await chain.stop(services[instance][name]), `exit code of ${name} ${instance}`).toBe(0);
+      expect(await chain.stop(services[instance][name]), `exit code of ${name} ${instance}`).toBe(
+        0,
+      );
       services[instance][name] = chain.start(name, instance);
       await chain.ready([services[instance][name]]);
     }
@@ -80,7 +82,9 @@ test('a batch run that is killed between its slices restarts without double effe
   await load.end();
   await chain.kill(batch);
   const recorded = `SELECT finished_at, records::int FROM anabranch.runs WHERE run = $1`;
-  const [killed] = await chain.query<{ finished_at: Date | null; records: number }>(recorded, [run]);
+  const [killed] = await chain.query<{ finished_at: Date | null; records: number }>(recorded, [
+    run,
+  ]);
   expect(killed, 'the run must have stored a slice').toBeDefined();
   expect(killed?.finished_at, 'and must not have ended').toBeNull();
   chain.start('batch-processor');

@@ -13,7 +13,9 @@ export interface Ends {
  * written to it: which no client library tells.
  */
 export async function endsOf(topic: string, partitions: number): Promise<Ends[]> {
-  const [all, committed] = await Promise.all([0, 1].map((isolation) => listOffsets(topic, partitions, isolation)));
+  const [all, committed] = await Promise.all(
+    [0, 1].map((isolation) => listOffsets(topic, partitions, isolation)),
+  );
   return Array.from({ length: partitions }, (_, partition) => ({
     all: all?.[partition] ?? 0n,
     committed: committed?.[partition] ?? 0n,
@@ -24,7 +26,11 @@ const listOffsetsKey = 2;
 const latest = -1n;
 
 /** ListOffsets, version 2, of Kafka's protocol. */
-async function listOffsets(topic: string, partitions: number, isolation: number): Promise<bigint[]> {
+async function listOffsets(
+  topic: string,
+  partitions: number,
+  isolation: number,
+): Promise<bigint[]> {
   const name = Buffer.from(topic);
   const body = Buffer.alloc(4 + 10 + 5 + 4 + 2 + name.length + 4 + 12 * partitions);
   let at = body.writeInt32BE(body.length - 4, 0);

@@ -179,11 +179,7 @@ export class RecordGenerator {
     return fields;
   }
 
-  #record(
-    partition: number,
-    fields: ReadonlyMap<string, string>,
-    timestamp: number,
-  ): SourceRecord {
+  #record(partition: number, fields: ReadonlyMap<string, string>, timestamp: number): SourceRecord {
     const headers: Record<string, string> = {};
     if (this.#chance(0.08)) {
       headers['bulk'] = this.#chance(0.9) ? 'true' : 'false';

@@ -59,7 +59,9 @@ test('blocks and partials that come again change nothing; a gap halts its partit
     const conflicts = await chain.query(
       `SELECT partition, branch, verdict FROM anabranch.conflicts`,
     );
-    return conflicts.length > 0 ? expect(conflicts).toEqual([{ partition: 0, branch: 'stream', verdict: 'gap' }]) ?? true : undefined;
+    return conflicts.length > 0
+      ? (expect(conflicts).toEqual([{ partition: 0, branch: 'stream', verdict: 'gap' }]) ?? true)
+      : undefined;
   });
   const before = await chain.frontiers();
   const next = (partition: number): bigint[] =>
@@ -68,7 +70,10 @@ test('blocks and partials that come again change nothing; a gap halts its partit
   await chain.eventually('the other partitions to go on', async () => {
     const now = await chain.frontiers();
     const moved = (partition: number): boolean =>
-      now.some((f) => f.partition === partition && f.branch === 'stream' && f.next > (next(partition)[0] ?? 0n));
+      now.some(
+        (f) =>
+          f.partition === partition && f.branch === 'stream' && f.next > (next(partition)[0] ?? 0n),
+      );
     return moved(1) && moved(2) ? true : undefined;
   });
   const now = await chain.frontiers();
