@@ -33,7 +33,7 @@ describe('while the broker is away', { timeout: 120_000 }, () => {
     const groupId = uniqueName('group');
     const producer = kafka.producer();
     const expected: string[][] = [[], []];
-    for (let index = 0; index < 400; index++) {
+    for (let index = 0; index < 200; index++) {
       const partition = index % 2;
       await producer.send(source, [{ partition, value: `${index}` }]);
       expected[partition]!.push(`${partition}:${index}`);
@@ -44,14 +44,14 @@ describe('while the broker is away', { timeout: 120_000 }, () => {
       loopOptions({
         groupId,
         topics: [source],
-        limits: { stepBytes: 200, stepMilliseconds: 1, queueHighBytes: 1e6, queueLowBytes: 1e5 },
+        limits: { stepBytes: 400, stepMilliseconds: 1, queueHighBytes: 1e6, queueLowBytes: 1e5 },
         step: copy,
       }),
     );
     loop.start();
     for (const end of [() => broker.kill(), () => broker.restart()]) {
       const { transactions, rebuilds } = loop.state();
-      await until('it works', () => loop.state().transactions > transactions + 5);
+      await until('it works', () => loop.state().transactions > transactions + 3);
       await end();
       await until('it has noticed', () => loop.state().rebuilds > rebuilds);
       expect(loop.state().lastError).not.toBeNull();
@@ -61,9 +61,9 @@ describe('while the broker is away', { timeout: 120_000 }, () => {
     }
     await until('all is copied', async () => {
       const committed = await kafka.admin.committed(groupId, [source]).catch(() => []);
-      return committed.length === 2 && committed.every(({ offset }) => offset === 200n);
+      return committed.length === 2 && committed.every(({ offset }) => offset === 100n);
     });
-    expect(await settledContents(kafka, target, 400)).toEqual(expected.flat());
+    expect(await settledContents(kafka, target, 200)).toEqual(expected.flat());
     expect(loop.state()).toMatchObject({ joined: true, fatal: null, halted: [] });
     await loop.stop(5_000);
   });
