@@ -7,6 +7,6 @@ export default defineConfig({
     globalSetup: ['@anabranch/servers/vitest', './build-apps.ts'],
     // Four services, a broker and Postgres share the cores with a single test already.
     fileParallelism: false,
-    testTimeout: 180_000,
+    testTimeout: 300_000,
   },
 });
