@@ -31,8 +31,10 @@ export class SourceLoops implements RunningService {
 
   /** @param producedAt milliseconds since 1970; 0: no record */
   processed(source: string, partition: number, producedAt: number): void {
-    if (producedAt > 0) {
-      this.#processed.get(source)?.set(partition, producedAt);
+    const times = this.#processed.get(source);
+    // The branches come at their own times: what the slower one brings isn't the newest.
+    if (times !== undefined && producedAt > (times.get(partition) ?? 0)) {
+      times.set(partition, producedAt);
     }
   }
 
