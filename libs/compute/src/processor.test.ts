@@ -350,6 +350,26 @@ describe('records', () => {
     }
   });
 
+  it.each([
+    ['a term that is false for all of them', 'CAST(s AS integer) > 3 AND n > 5'],
+    ['a term that is true for all of them', 'CAST(s AS integer) > 3 OR n < 5'],
+    ['a term that is NULL for all of them', 'CAST(s AS integer) > 3 AND n IS NULL'],
+  ])('fail whatever is beside them, also with %s', async (_, sql) => {
+    const processor = await processorOf(fields, [
+      append('a', { n: 'n' }, { where: expression(sql) }),
+      append('b', { v: sql }),
+      append('c', { v: `CASE WHEN ${sql} THEN 1 ELSE 2 END` }),
+    ]);
+    for (const beside of [[], [line(9, '1')], [line(null, '9'), line(8, '4'), line(1, '5')]]) {
+      const result = await processor.process([block([line(1, 'x'), ...beside])]);
+      expect(result.deadLetters.map(({ table, offset }) => [table, offset])).toEqual([
+        ['a', 0n],
+        ['b', 0n],
+        ['c', 0n],
+      ]);
+    }
+  });
+
   it('whose values Postgres can’t hold are dead, not the partial', async () => {
     const processor = await processorOf(fields, [
       append('t', {
