@@ -31,27 +31,32 @@ describe('while the broker is away', { timeout: 120_000 }, () => {
     const source = await createTopic(kafka, 'source', 2);
     const target = await createTopic(kafka, 'target', 2);
     const groupId = uniqueName('group');
-    const producer = kafka.producer();
     const expected: string[][] = [[], []];
-    for (let index = 0; index < 200; index++) {
-      const partition = index % 2;
-      await producer.send(source, [{ partition, value: `${index}` }]);
-      expected[partition]!.push(`${partition}:${index}`);
-    }
-    await producer.close();
+    // One record in a batch, so that there are many steps.
+    const produce = async (count: number): Promise<void> => {
+      const producer = kafka.producer();
+      for (let index = 0; index < count; index++) {
+        const partition = index % 2;
+        const value = `${expected[partition]!.length}`;
+        await producer.send(source, [{ partition, value }]);
+        expected[partition]!.push(`${partition}:${value}`);
+      }
+      await producer.close();
+    };
     const copy = copyTo(target);
     const loop = kafka.stepLoop(
       loopOptions({
         groupId,
         topics: [source],
-        limits: { stepBytes: 400, stepMilliseconds: 1, queueHighBytes: 1e6, queueLowBytes: 1e5 },
+        limits: { stepBytes: 200, stepMilliseconds: 1, queueHighBytes: 1e6, queueLowBytes: 1e5 },
         step: copy,
       }),
     );
     loop.start();
     for (const end of [() => broker.kill(), () => broker.restart()]) {
       const { transactions, rebuilds } = loop.state();
-      await until('it works', () => loop.state().transactions > transactions + 3);
+      await produce(100);
+      await until('it works', () => loop.state().transactions > transactions);
       await end();
       await until('it has noticed', () => loop.state().rebuilds > rebuilds);
       expect(loop.state().lastError).not.toBeNull();
@@ -59,10 +64,14 @@ describe('while the broker is away', { timeout: 120_000 }, () => {
         await broker.restart();
       }
     }
-    await until('all is copied', async () => {
-      const committed = await kafka.admin.committed(groupId, [source]).catch(() => []);
-      return committed.length === 2 && committed.every(({ offset }) => offset === 100n);
-    });
+    await until(
+      'all is copied',
+      async () => {
+        const committed = await kafka.admin.committed(groupId, [source]).catch(() => []);
+        return committed.length === 2 && committed.every(({ offset }) => offset === 100n);
+      },
+      90,
+    );
     expect(await settledContents(kafka, target, 200)).toEqual(expected.flat());
     expect(loop.state()).toMatchObject({ joined: true, fatal: null, halted: [] });
     await loop.stop(5_000);
