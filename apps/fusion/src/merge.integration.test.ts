@@ -264,6 +264,50 @@ it('shows readers a step as a whole or not at all', async () => {
   ]);
 });
 
+it.each(['per_minute', 'latest'])(
+  'locks the rows of %s in key order, so that merges of two instances never wait for each other',
+  async (table) => {
+    const { pool, query, connect, frontiers } = await prepared({ stream: [0, 0], batch: [0, 0] });
+    const keys = Array.from({ length: 30 }, (_, key) => `k${key + 10}`);
+    const next = (): Partial => {
+      const from = frontiers.get(0, 'stream').next ?? 0n;
+      const shuffled = keys.toSorted(() => Math.random() - 0.5);
+      const windows = shuffled.map((region) => ({ window: 0, region, kind: 1, total: '1' }));
+      const newest = shuffled.map((region, index) => ({
+        partition: 0,
+        offset: Number(from) + index,
+        at: 1,
+        region,
+        amount: 1,
+      }));
+      return partialOf(
+        { from, to: from + 30n },
+        {
+          tables: [
+            tableOf('per_minute', 30n, windowText(windows)),
+            tableOf('latest', 30n, upsertText(newest)),
+            tableOf('total', 30n, ''),
+          ],
+        },
+      );
+    };
+    await transaction(pool, (client) => apply(client, frontiers, next()));
+    const [holding, merging] = [await connect(), await connect()];
+    await holding.query('BEGIN');
+    await holding.query(`SELECT FROM anabranch.state_${table} WHERE region = 'k25' FOR UPDATE`);
+    await merging.query('BEGIN');
+    const merged = apply(merging, frontiers, next());
+    await waitUntilBlocked(pool, holding, merged);
+    const untouched = await query(
+      `SELECT region FROM anabranch.state_${table} ORDER BY region FOR UPDATE SKIP LOCKED`,
+    );
+    expect(untouched).toEqual(keys.filter((key) => key > 'k25').map((region) => ({ region })));
+    await holding.query('COMMIT');
+    await merged;
+    await merging.query('COMMIT');
+  },
+);
+
 it('lets two connections merge into the same rows of several tables, late or not, without a deadlock', async () => {
   const { pool, query, connect, frontiers } = await prepared({
     stream: [190, 190],
