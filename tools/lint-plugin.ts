@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 interface Manifest {
   name: string;
   dependencies?: Record<string, string>;
+  devDependencies?: Record<string, string>;
 }
 
 interface RuleContext {
@@ -28,9 +29,10 @@ const declaredImports = {
       return {};
     }
     const manifest = JSON.parse(readFileSync(`${root}${folder}/package.json`, 'utf8')) as Manifest;
+    const declared = { ...manifest.dependencies, ...manifest.devDependencies };
     const check = ({ source }: Import): void => {
       const wanted = source && /^@anabranch\/[^/]+/.exec(source.value)?.[0];
-      if (wanted && manifest.dependencies?.[wanted] === undefined) {
+      if (wanted && declared[wanted] === undefined) {
         context.report({
           node: source,
           message: `${wanted} is not among the dependencies of ${manifest.name}.`,

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createWriteStream, mkdirSync } from 'node:fs';
+import { createWriteStream, mkdirSync, type WriteStream } from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -108,15 +108,7 @@ export class ServiceProcess {
         }
       });
     }
-    void this.#exited.then((code) => {
-      log.end();
-      listening.reject(
-        new ServersError(
-          'SERVICE_ENDED',
-          `${service} ended with exit code ${code ?? 'none'}; its log is ${this.logFile}:\n${this.#last.join('\n')}`,
-        ),
-      );
-    });
+    void this.#ended(log, listening.reject);
   }
 
   get pid(): number {
@@ -140,11 +132,7 @@ export class ServiceProcess {
   async readiness(): Promise<Readiness> {
     const url = await this.url();
     if (!this.#isRunning) {
-      await this.#port;
-      throw new ServersError(
-        'SERVICE_ENDED',
-        `${this.service} has ended with exit code ${(await this.#exited) ?? 'none'}; its log is ${this.logFile}:\n${this.#last.join('\n')}`,
-      );
+      throw await this.#endError();
     }
     try {
       const response = await fetch(`${url}/health/ready`, { signal: AbortSignal.timeout(5000) });
@@ -159,6 +147,20 @@ export class ServiceProcess {
       signal: AbortSignal.timeout(5000),
     });
     return response.text();
+  }
+
+  /** Once it has ended: nobody waits for its port any more. */
+  async #ended(log: WriteStream, reject: (error: Error) => void): Promise<void> {
+    await this.#exited;
+    log.end();
+    reject(await this.#endError());
+  }
+
+  async #endError(): Promise<ServersError> {
+    return new ServersError(
+      'SERVICE_ENDED',
+      `${this.service} has ended with exit code ${(await this.#exited) ?? 'none'}; its log is ${this.logFile}:\n${this.#last.join('\n')}`,
+    );
   }
 
   /** SIGTERM: it ends the work in flight. */
