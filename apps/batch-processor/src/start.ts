@@ -2,13 +2,7 @@ import { mkdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { loadPlan, Processor, type SourcePlan } from '@anabranch/compute';
 import { internalTopics } from '@anabranch/contract';
-import { connect, type Kafka } from '@anabranch/kafka';
-import {
-  kafkaConnection,
-  type RunningService,
-  type ServiceContext,
-  SourceLoops,
-} from '@anabranch/service';
+import { type RunningService, type ServiceContext, SourceLoops } from '@anabranch/service';
 import type { config } from './config.ts';
 import { SourceBatch } from './source-batch.ts';
 
@@ -23,22 +17,18 @@ const fileBytes = 8 * 1024 * 1024;
 const transactionMilliseconds = 60_000;
 
 export async function start(context: ServiceContext<Config>): Promise<RunningService> {
-  const { config, log, metrics, signal } = context;
-  const plan = await loadPlan(config.ANABRANCH_DEFINITION);
-  const clientId = `anabranch.batch-processor.${config.INSTANCE}`;
-  const kafka = await connect({ ...kafkaConnection(config), clientId, logger: log }, signal);
-  const loops = new SourceLoops(metrics, () => kafka.close());
+  const plan = await loadPlan(context.config.ANABRANCH_DEFINITION);
+  const loops = await SourceLoops.open('batch-processor', context);
   for (const source of plan.sources.values()) {
-    await startSource(source, kafka, loops, context);
+    await startSource(source, loops, context);
   }
   return loops;
 }
 
 async function startSource(
   plan: SourcePlan,
-  kafka: Kafka,
   loops: SourceLoops,
-  { config, log, metrics, fatal }: ServiceContext<Config>,
+  { config, log, metrics }: ServiceContext<Config>,
 ): Promise<void> {
   const { source } = plan;
   const spoolDirectory = path.resolve(config.SPOOL_DIRECTORY, source.name);
@@ -65,13 +55,9 @@ async function startSource(
     },
     now: Date.now,
   });
-  const loop = kafka.stepLoop({
-    groupId: `anabranch.batch-processor.${source.name}`,
-    instance: config.INSTANCE,
-    transactionalId: `anabranch.batch-processor.${source.name}.${config.INSTANCE}`,
+  loops.start(source.name, {
     topics: [internalTopics(source.topic).batch],
     transactional: true,
-    sessionTimeout: config.SESSION_SECONDS * 1000,
     transactionTimeout: transactionMilliseconds,
     limits: {
       stepBytes,
@@ -86,7 +72,5 @@ async function startSource(
     },
     revoked: () => batch.revoked(),
     step: (work, stepContext) => batch.step(work, stepContext),
-    onFatal: fatal,
   });
-  loops.start(source.name, loop);
 }

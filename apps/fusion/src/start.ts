@@ -1,6 +1,5 @@
 import { loadPlan, type SourcePlan } from '@anabranch/compute';
 import { internalTopics } from '@anabranch/contract';
-import { connect, type Kafka } from '@anabranch/kafka';
 import {
   checkServer,
   createStaging,
@@ -9,12 +8,7 @@ import {
   migrate,
   openPool,
 } from '@anabranch/postgres';
-import {
-  kafkaConnection,
-  type RunningService,
-  type ServiceContext,
-  SourceLoops,
-} from '@anabranch/service';
+import { type RunningService, type ServiceContext, SourceLoops } from '@anabranch/service';
 import type pg from 'pg';
 import type { config } from './config.ts';
 import { SourceFusion } from './source-fusion.ts';
@@ -26,7 +20,7 @@ const gatherMilliseconds = 20;
 const stepBytes = 16 * 1024 * 1024;
 
 export async function start(context: ServiceContext<Config>): Promise<RunningService> {
-  const { config, log, metrics, signal, waitFor } = context;
+  const { config, log, waitFor } = context;
   const plan = await loadPlan(config.ANABRANCH_DEFINITION);
   const pool = openPool({
     url: config.DATABASE_URL,
@@ -41,23 +35,18 @@ export async function start(context: ServiceContext<Config>): Promise<RunningSer
   await waitFor('Postgres', () => checkServer(pool), { isFinal });
   await waitFor('Postgres', () => migrate(pool), { isFinal });
   await waitFor('Postgres', () => createTables(pool, plan, config.READER_ROLE), { isFinal });
-  const clientId = `anabranch.fusion.${config.INSTANCE}`;
-  const kafka = await connect({ ...kafkaConnection(config), clientId, logger: log }, signal);
-  const loops = new SourceLoops(metrics, async () => {
-    await Promise.all([kafka.close(), pool.end()]);
-  });
+  const loops = await SourceLoops.open('fusion', context, () => pool.end());
   for (const source of plan.sources.values()) {
-    startSource(source, kafka, pool, loops, context);
+    startSource(source, pool, loops, context);
   }
   return loops;
 }
 
 function startSource(
   plan: SourcePlan,
-  kafka: Kafka,
   pool: pg.Pool,
   loops: SourceLoops,
-  { config, log, metrics, fatal }: ServiceContext<Config>,
+  { config, log, metrics }: ServiceContext<Config>,
 ): void {
   const { source } = plan;
   const fusion = new SourceFusion({
@@ -66,20 +55,17 @@ function startSource(
     instance: config.INSTANCE,
     log,
     metrics,
-    countPartitions: async () => (await kafka.admin.describeTopic(source.topic))?.partitions ?? 0,
+    countPartitions: async () =>
+      (await loops.kafka.admin.describeTopic(source.topic))?.partitions ?? 0,
     processed: (partition, producedAt) => {
       loops.processed(source.name, partition, producedAt);
     },
   });
   const { results, dead } = internalTopics(source.topic);
-  const loop = kafka.stepLoop({
-    groupId: `anabranch.fusion.${source.name}`,
-    instance: config.INSTANCE,
-    transactionalId: `anabranch.fusion.${source.name}.${config.INSTANCE}`,
+  loops.start(source.name, {
     topics: [results, dead],
     // Postgres has the truth; the group's offsets only show how far fusion is.
     transactional: false,
-    sessionTimeout: config.SESSION_SECONDS * 1000,
     limits: {
       stepBytes,
       stepMilliseconds: gatherMilliseconds,
@@ -92,7 +78,5 @@ function startSource(
       fusion.revoked();
     },
     step: (work, stepContext) => fusion.step(work, stepContext),
-    onFatal: fatal,
   });
-  loops.start(source.name, loop);
 }

@@ -1,12 +1,6 @@
 import { Classifier, loadPlan, type SourcePlan } from '@anabranch/compute';
 import { internalTopics } from '@anabranch/contract';
-import { connect, type Kafka } from '@anabranch/kafka';
-import {
-  kafkaConnection,
-  type RunningService,
-  type ServiceContext,
-  SourceLoops,
-} from '@anabranch/service';
+import { type RunningService, type ServiceContext, SourceLoops } from '@anabranch/service';
 import type { config } from './config.ts';
 import { SourceIngest } from './source-ingest.ts';
 import { prepareTopics } from './topics.ts';
@@ -21,24 +15,21 @@ const stepBytes = 4 * 1024 * 1024;
 const blockBytes = stepBytes;
 
 export async function start(context: ServiceContext<Config>): Promise<RunningService> {
-  const { config, log, metrics, signal } = context;
-  const plan = await loadPlan(config.ANABRANCH_DEFINITION);
-  const clientId = `anabranch.ingest.${config.INSTANCE}`;
-  const kafka = await connect({ ...kafkaConnection(config), clientId, logger: log }, signal);
-  const loops = new SourceLoops(metrics, () => kafka.close());
+  const plan = await loadPlan(context.config.ANABRANCH_DEFINITION);
+  const loops = await SourceLoops.open('ingest', context);
   for (const source of plan.sources.values()) {
-    await startSource(source, kafka, loops, context);
+    await startSource(source, loops, context);
   }
   return loops;
 }
 
 async function startSource(
   plan: SourcePlan,
-  kafka: Kafka,
   loops: SourceLoops,
-  { config, log, metrics, fatal }: ServiceContext<Config>,
+  { config, log, metrics }: ServiceContext<Config>,
 ): Promise<void> {
   const { source } = plan;
+  const { admin } = loops.kafka;
   const classifier = await Classifier.open(plan, { memoryLimit: config.MEMORY_LIMIT, threads: 1 });
   const topics = internalTopics(source.topic);
   const ingest = new SourceIngest({
@@ -47,11 +38,11 @@ async function startSource(
     metrics,
     prepareTopics: async () => {
       // Those of the topic, not of the assignment: another instance may have the highest ones.
-      const found = await kafka.admin.describeTopic(source.topic);
-      await prepareTopics(kafka.admin, topics, found?.partitions ?? 0);
+      const found = await admin.describeTopic(source.topic);
+      await prepareTopics(admin, topics, found?.partitions ?? 0);
     },
     ends: async () => {
-      const offsets = await kafka.admin.offsets(source.topic);
+      const offsets = await admin.offsets(source.topic);
       return new Map(offsets.map(({ partition, latest }) => [partition, latest]));
     },
     processed: (partition, producedAt) => {
@@ -60,13 +51,9 @@ async function startSource(
     now: Date.now,
     blockBytes,
   });
-  const loop = kafka.stepLoop({
-    groupId: `anabranch.ingest.${source.name}`,
-    instance: config.INSTANCE,
-    transactionalId: `anabranch.ingest.${source.name}.${config.INSTANCE}`,
+  loops.start(source.name, {
     topics: [source.topic],
     transactional: true,
-    sessionTimeout: config.SESSION_SECONDS * 1000,
     limits: {
       stepBytes,
       stepMilliseconds: gatherMilliseconds,
@@ -85,7 +72,5 @@ async function startSource(
       ingest.revoked();
     },
     step: (work, stepContext) => ingest.step(work, stepContext),
-    onFatal: fatal,
   });
-  loops.start(source.name, loop);
 }

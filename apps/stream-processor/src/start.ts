@@ -1,34 +1,24 @@
 import { loadPlan, Processor, type SourcePlan } from '@anabranch/compute';
 import { internalTopics } from '@anabranch/contract';
-import { connect, type Kafka } from '@anabranch/kafka';
-import {
-  kafkaConnection,
-  type RunningService,
-  type ServiceContext,
-  SourceLoops,
-} from '@anabranch/service';
+import { type RunningService, type ServiceContext, SourceLoops } from '@anabranch/service';
 import type { config } from './config.ts';
 import { SourceStream } from './source-stream.ts';
 
 type Config = ReturnType<(typeof config)['parse']>;
 
 export async function start(context: ServiceContext<Config>): Promise<RunningService> {
-  const { config, log, metrics, signal } = context;
-  const plan = await loadPlan(config.ANABRANCH_DEFINITION);
-  const clientId = `anabranch.stream-processor.${config.INSTANCE}`;
-  const kafka = await connect({ ...kafkaConnection(config), clientId, logger: log }, signal);
-  const loops = new SourceLoops(metrics, () => kafka.close());
+  const plan = await loadPlan(context.config.ANABRANCH_DEFINITION);
+  const loops = await SourceLoops.open('stream-processor', context);
   for (const source of plan.sources.values()) {
-    await startSource(source, kafka, loops, context);
+    await startSource(source, loops, context);
   }
   return loops;
 }
 
 async function startSource(
   plan: SourcePlan,
-  kafka: Kafka,
   loops: SourceLoops,
-  { config, metrics, fatal }: ServiceContext<Config>,
+  { config, metrics }: ServiceContext<Config>,
 ): Promise<void> {
   const { source } = plan;
   const processor = await Processor.open(plan, {
@@ -45,13 +35,9 @@ async function startSource(
       loops.processed(source.name, partition, producedAt);
     },
   });
-  const loop = kafka.stepLoop({
-    groupId: `anabranch.stream-processor.${source.name}`,
-    instance: config.INSTANCE,
-    transactionalId: `anabranch.stream-processor.${source.name}.${config.INSTANCE}`,
+  loops.start(source.name, {
     topics: [internalTopics(source.topic).stream],
     transactional: true,
-    sessionTimeout: config.SESSION_SECONDS * 1000,
     limits: {
       stepBytes: config.STEP_BYTES,
       stepMilliseconds: config.STEP_MILLISECONDS,
@@ -67,7 +53,5 @@ async function startSource(
       stream.revoked();
     },
     step: (work, stepContext) => stream.step(work, stepContext),
-    onFatal: fatal,
   });
-  loops.start(source.name, loop);
 }

@@ -1,29 +1,74 @@
-import type { StepLoop } from '@anabranch/kafka';
+import { connect, type Kafka, type StepLoop, type StepLoopOptions } from '@anabranch/kafka';
 import type { Metrics } from './create-metrics.ts';
+import type { ServiceContext } from './launch-service.ts';
 import type { Health, RunningService } from './lifecycle.ts';
+import { type CommonConfig, kafkaConnection } from './settings.ts';
+
+/** What is a source's own of a step loop; the names and the session are the service's. */
+export type SourceLoopOptions = Omit<
+  StepLoopOptions,
+  'groupId' | 'instance' | 'transactionalId' | 'sessionTimeout' | 'onFatal'
+>;
 
 /**
  * The step loops of a service, one for each source, as one service: a source that stands still, or
  * whose topic doesn't exist yet, delays no other.
  */
 export class SourceLoops implements RunningService {
-  readonly #loops = new Map<string, StepLoop>();
+  readonly kafka: Kafka;
+  readonly #service: string;
+  readonly #config: CommonConfig;
   readonly #metrics: Metrics;
-  readonly #close: () => Promise<void>;
+  readonly #fatal: (error: unknown) => void;
+  readonly #alsoClose: () => Promise<void>;
+  readonly #loops = new Map<string, StepLoop>();
   /** Per source and partition: when the newest record that was processed had been produced. */
   readonly #processed = new Map<string, Map<number, number>>();
   readonly #counted = new Map<string, { rebuilds: number; transactions: number }>();
 
-  /** @param close ends what the loops use: called once they have stopped */
-  constructor(metrics: Metrics, close: () => Promise<void>) {
+  private constructor(
+    service: string,
+    kafka: Kafka,
+    { config, metrics, fatal }: ServiceContext<CommonConfig>,
+    alsoClose: () => Promise<void>,
+  ) {
+    this.#service = service;
+    this.kafka = kafka;
+    this.#config = config;
     this.#metrics = metrics;
-    this.#close = close;
+    this.#fatal = fatal;
+    this.#alsoClose = alsoClose;
     metrics.page.beforeScrape(() => {
       this.#measure();
     });
   }
 
-  start(source: string, loop: StepLoop): void {
+  /**
+   * Waits until Kafka answers.
+   * @param service as it is called in groups and transactional ids
+   * @param alsoClose ends what else the loops use: called once they have stopped
+   */
+  static async open(
+    service: string,
+    context: ServiceContext<CommonConfig>,
+    alsoClose: () => Promise<void> = () => Promise.resolve(),
+  ): Promise<SourceLoops> {
+    const { config, log: logger, signal } = context;
+    const clientId = `anabranch.${service}.${config.INSTANCE}`;
+    const kafka = await connect({ ...kafkaConnection(config), clientId, logger }, signal);
+    return new SourceLoops(service, kafka, context, alsoClose);
+  }
+
+  start(source: string, options: SourceLoopOptions): void {
+    const { INSTANCE: instance, SESSION_SECONDS: sessionSeconds } = this.#config;
+    const loop = this.kafka.stepLoop({
+      ...options,
+      groupId: `anabranch.${this.#service}.${source}`,
+      instance,
+      transactionalId: `anabranch.${this.#service}.${source}.${instance}`,
+      sessionTimeout: sessionSeconds * 1000,
+      onFatal: this.#fatal,
+    });
     this.#loops.set(source, loop);
     this.#processed.set(source, new Map());
     loop.start();
@@ -70,7 +115,7 @@ export class SourceLoops implements RunningService {
 
   async stop(deadlineMilliseconds: number): Promise<void> {
     await Promise.all([...this.#loops.values()].map((loop) => loop.stop(deadlineMilliseconds)));
-    await this.#close();
+    await Promise.all([this.kafka.close(), this.#alsoClose()]);
   }
 
   #measure(): void {
