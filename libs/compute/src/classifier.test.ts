@@ -324,6 +324,15 @@ describe.each(Object.entries(cases))('a required field of type %s', (_, { type, 
     }
   });
 
+  it('is not blamed for another field', async () => {
+    const classifier = await classifierOf([field('f', type), field('g', { kind: 'boolean' })]);
+    const [result] = await classifier.classify([block(good.map(lineWith))], noCeiling);
+    expect(result && fates(result, good.length)).toEqual(good.map(() => 'missing'));
+    expect(result?.reasons.map(({ detail }) => detail.slice(0, 9))).toEqual(
+      result?.reasons.map(() => 'field "g"'),
+    );
+  });
+
   it('is as strict where it may be null, but for null and missing', async () => {
     const classifier = await classifierOf([field('f', type, true)]);
     const values = [...bad.map(([value]) => value), ...good, 'null', undefined];

@@ -1,5 +1,6 @@
 import type { Field } from '@anabranch/definition';
 import { decimalPattern } from './field-checks.ts';
+import { firstDay, lastDay } from './field-types.ts';
 
 export interface Reason {
   /** For machines. */
@@ -181,9 +182,11 @@ function decimalProblem(
   if (plain && !new RegExp(`^${decimalPattern(precision, scale)}$`).test(text)) {
     return ['out-of-range', `it has more than ${digits}`];
   }
-  // Below 10^15 units of the last decimal, a double holds it exactly (see isExactDouble): then it is
-  // another field that the record was refused for.
-  const exact = plain && scale <= 22 && Math.abs(Number(number)) * 10 ** scale < 1e15;
+  // As isExactDouble says it in SQL: then it is another field that the record was refused for.
+  const double = Number(number);
+  const power = 10 ** scale;
+  const exact =
+    scale <= 22 && Math.abs(double * power) < 1e15 && Math.round(double * power) / power === double;
   return number !== null && isFractional(number) && !exact
     ? [
         'inexact',
@@ -206,7 +209,11 @@ function dateProblem(value: Parsed, number: string | null): Problem | null {
   if (number === null) {
     return ['wrong-type', `expected a date (2026-01-31) or days since 1970, got ${kindOf(value)}`];
   }
-  return fractional(number, 'days since 1970') ?? outsideOfYears;
+  const day = Number(number);
+  return (
+    fractional(number, 'days since 1970') ??
+    (day < firstDay || day > lastDay ? outsideOfYears : null)
+  );
 }
 
 function isCalendarDay(text: string): boolean {
