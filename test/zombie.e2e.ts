@@ -115,10 +115,11 @@ test('an instance of fusion that sleeps inside a transaction until its partition
   await moved(chain, successor, 2 * partitions);
   await load.progress('stream');
   fusion.resume();
-  await chain.eventually('the zombie to begin anew', async () => {
-    const rebuilds = /^anabranch_rebuilds_total(?:{.*})? (\d+)$/m.exec(await fusion.metrics());
-    return Number(rebuilds?.[1] ?? 0) > 0 ? true : undefined;
-  });
+  // Its successor has gone on, so what it was about to commit must be refused.
+  const refused = /^anabranch_transactions_total{outcome="(?:aborted|unknown)"} ([1-9])/m;
+  await chain.eventually("the zombie's transaction to be refused", async () =>
+    refused.test(await fusion.metrics()) ? true : undefined,
+  );
   await expectUnharmed(chain, load);
   expect(fusion.isRunning).toBe(true);
 });
