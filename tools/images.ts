@@ -72,11 +72,10 @@ function layersOf(command: string, image: string): Layer[] {
     });
 }
 
-const units = { B: 1, kB: 1e3, MB: 1e6, GB: 1e9 };
-
 /** Such as `11.7MB`: podman's `--human=false` doesn't change what a format gets. */
 function parseSize(text: string): number {
   const [, number, unit = 'B'] = /^([\d.]+) ?([kMG]?B)$/.exec(text) ?? [];
+  const units = { B: 1, kB: 1e3, MB: 1e6, GB: 1e9 };
   return Number(number) * units[unit as keyof typeof units];
 }
 
