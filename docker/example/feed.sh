@@ -36,6 +36,7 @@ records() {
 
 # The producer waits for the records, not they for it: a JVM can take seconds to start, and once the
 # topic is there, ten seconds without a record mean that it is idle, and all that comes later is late.
+# Three retries, the default, can be over before each partition of a new topic has its leader.
 records | /opt/kafka/bin/kafka-console-producer.sh --bootstrap-server "$server" --topic "$topic" \
-  --command-property linger.ms=20 --reader-property parse.headers=true --reader-property parse.key=true \
+  --message-send-max-retries 1000 --command-property linger.ms=20 --reader-property parse.headers=true --reader-property parse.key=true \
   --reader-property null.marker=none
