@@ -2,6 +2,6 @@ import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
-    projects: ['apps/*', 'libs/*', 'test', 'tools/checks'],
+    projects: ['apps/*', 'libs/*', 'test', 'tools/checks', 'docker'],
   },
 });

@@ -9,6 +9,8 @@ export type ServersErrorCode =
   | 'DOWNLOAD_FAILED'
   /** There are no Postgres binaries for this platform among the dependencies. */
   | 'POSTGRES_MISSING'
+  /** No Docker or Podman answers. */
+  | 'ENGINE_MISSING'
   /** Another process runs a server in the same directory. */
   | 'DIRECTORY_IN_USE'
   /** Something listens on the port that was asked for. */

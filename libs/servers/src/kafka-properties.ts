@@ -4,6 +4,34 @@
  */
 export const propertiesFile = 'server.properties';
 
+/** Of a single node for tests and first steps, wherever it runs. */
+export const singleNode: Readonly<Record<string, string | number | boolean>> = {
+  // A typo in a topic's name should be an error, not a topic.
+  'auto.create.topics.enable': false,
+  // Groups start at once instead of waiting 3 s for more members.
+  'group.initial.rebalance.delay.ms': 0,
+
+  // After a SIGKILL the broker may not register again before its former session is over: with the
+  // default of 9 s a restart takes 12 s.
+  'broker.session.timeout.ms': 4000,
+  'broker.heartbeat.interval.ms': 1000,
+
+  'offsets.topic.replication.factor': 1,
+  'offsets.topic.num.partitions': 4,
+  'transaction.state.log.replication.factor': 1,
+  'transaction.state.log.min.isr': 1,
+  'transaction.state.log.num.partitions': 4,
+  'share.coordinator.state.topic.replication.factor': 1,
+  'share.coordinator.state.topic.min.isr': 1,
+  'share.coordinator.state.topic.num.partitions': 4,
+
+  // Two cores and 256 MB of heap, of which the cleaner alone would take half (128 MB).
+  'log.cleaner.dedupe.buffer.size': 8_388_608,
+  'num.network.threads': 2,
+  'num.io.threads': 4,
+  'background.threads': 2,
+};
+
 /** server.properties of a single node whose data are in `data` beside it. */
 export function serverProperties(port: number, controllerPort: number): string {
   const properties = {
@@ -16,31 +44,7 @@ export function serverProperties(port: number, controllerPort: number): string {
     // The static kind of quorum: the other keeps its addresses with the data, and ours change.
     'controller.quorum.voters': `1@127.0.0.1:${controllerPort}`,
     'log.dirs': 'data',
-
-    // A typo in a topic's name should be an error, not a topic.
-    'auto.create.topics.enable': false,
-    // Groups start at once instead of waiting 3 s for more members.
-    'group.initial.rebalance.delay.ms': 0,
-
-    // After a SIGKILL the broker may not register again before its former session is over: with the
-    // default of 9 s a restart takes 12 s.
-    'broker.session.timeout.ms': 4000,
-    'broker.heartbeat.interval.ms': 1000,
-
-    'offsets.topic.replication.factor': 1,
-    'offsets.topic.num.partitions': 4,
-    'transaction.state.log.replication.factor': 1,
-    'transaction.state.log.min.isr': 1,
-    'transaction.state.log.num.partitions': 4,
-    'share.coordinator.state.topic.replication.factor': 1,
-    'share.coordinator.state.topic.min.isr': 1,
-    'share.coordinator.state.topic.num.partitions': 4,
-
-    // Two cores and 256 MB of heap, of which the cleaner alone would take half (128 MB).
-    'log.cleaner.dedupe.buffer.size': 8_388_608,
-    'num.network.threads': 2,
-    'num.io.threads': 4,
-    'background.threads': 2,
+    ...singleNode,
   };
   return Object.entries(properties)
     .map(([name, value]) => `${name}=${value}\n`)

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { TestProject } from 'vitest/node';
 import { type Servers, startServers } from './servers.ts';
+import { type Lease, leaseServers } from './shared-servers.ts';
 
 declare module 'vitest' {
   export interface ProvidedContext {
@@ -13,59 +14,58 @@ declare module 'vitest' {
   }
 }
 
-interface SharedServers {
-  users: number;
-  servers: Promise<Servers>;
-  directory: string;
-}
-
 const prefix = 'anabranch-test-';
 const dayMs = 86_400_000;
-
-// Vitest loads this module anew for every project that names it, all in one process.
-const slot = Symbol.for('anabranch.test-servers');
-const shared = globalThis as { [slot]?: SharedServers | undefined };
 
 /**
  * Vitest's globalSetup for tests that need Kafka and Postgres: provides the addresses of those that
  * KAFKA_BROKERS and DATABASE_URL name, or else of fresh local ones that all projects of
- * the run share. A test asks for them with `inject('kafkaBrokers')`.
+ * the run share; with ANABRANCH_TEST_SERVERS=containers, of fresh ones in containers. A test asks for
+ * them with `inject('kafkaBrokers')`.
  */
 export default async function provideServers(project: TestProject): Promise<() => Promise<void>> {
-  const mine = (shared[slot] ??= start());
-  mine.users++;
-  const release = async (): Promise<void> => {
-    if (--mine.users === 0) {
-      shared[slot] = undefined;
-      await mine.servers.then((servers) => servers.stop()).catch(() => {});
-      rmSync(mine.directory, { recursive: true, force: true });
+  const { servers, release } = await lease(process.env['ANABRANCH_TEST_SERVERS'] || 'local');
+  project.provide('kafkaBrokers', servers.brokers);
+  project.provide('databaseUrl', servers.databaseUrl);
+  return release;
+}
+
+async function lease(kind: string): Promise<Lease<Servers>> {
+  switch (kind) {
+    case 'local':
+      return leaseServers('test-servers', startLocal);
+    case 'containers': {
+      // Loading testcontainers takes half a second.
+      const { leaseContainers } = await import('./vitest-containers.ts');
+      return leaseContainers();
     }
-  };
-  try {
-    const { brokers, databaseUrl } = await mine.servers;
-    project.provide('kafkaBrokers', brokers);
-    project.provide('databaseUrl', databaseUrl);
-    return release;
-  } catch (error) {
-    await release();
-    throw error;
+    default:
+      throw new RangeError(`ANABRANCH_TEST_SERVERS must be local or containers: not ${kind}`);
   }
 }
 
-function start(): SharedServers {
+async function startLocal(): Promise<Servers> {
   removeAbandoned();
   const directory = mkdtempSync(path.join(tmpdir(), prefix));
-  const servers = startServers({
-    directory,
-    brokers: process.env['KAFKA_BROKERS'],
-    databaseUrl: process.env['DATABASE_URL'],
-    onProgress: (message) => {
-      if (message.startsWith('Downloading')) {
-        console.log(message);
-      }
-    },
-  });
-  return { users: 0, servers, directory };
+  const remove = (): void => {
+    rmSync(directory, { recursive: true, force: true });
+  };
+  try {
+    const servers = await startServers({
+      directory,
+      brokers: process.env['KAFKA_BROKERS'],
+      databaseUrl: process.env['DATABASE_URL'],
+      onProgress: (message) => {
+        if (message.startsWith('Downloading')) {
+          console.log(message);
+        }
+      },
+    });
+    return { ...servers, stop: () => servers.stop().finally(remove) };
+  } catch (error) {
+    remove();
+    throw error;
+  }
 }
 
 /** What runs that were killed have left: some 100 MB each. */
