@@ -315,6 +315,8 @@ describe.each(programs)('rendered by %s', (program) => {
   test('KEDA looks at the groups and topics that the services read', () => {
     const manifests = render('full');
     const scaled = manifests.filter(({ kind }) => kind === 'ScaledObject') as ScaledObject[];
+    const loops = readFileSync(`${root}libs/service/src/source-loops.ts`, 'utf8');
+    expect(loops).toContain('groupId: `anabranch.${this.#service}.${source}`');
     const { stream, results } = internalTopics('quick-start-orders');
     const topics = { ingest: 'quick-start-orders', 'stream-processor': stream, fusion: results };
     expect(scaled.map(componentOf).toSorted()).toEqual(Object.keys(topics).toSorted());
@@ -333,7 +335,7 @@ describe.each(programs)('rendered by %s', (program) => {
         },
       ]);
       const start = readFileSync(`${root}apps/${service}/src/start.ts`, 'utf8');
-      expect(start).toContain(`groupId: \`anabranch.${service}.\${source.name}\``);
+      expect(start).toContain(`SourceLoops.open('${service}', context`);
       // Else Helm and KEDA would set it in turns.
       const set = statefulSets(manifests).find(
         ({ metadata }) => metadata.name === object.spec.scaleTargetRef.name,
