@@ -25,6 +25,8 @@ export class ServiceContainer {
     database.host = inside.database;
     const started = await new NarrowContainer(image)
       .withNetworkMode(network)
+      // Testcontainers waits for the ports that the image exposes, even where nobody asks for them.
+      .withExposedPorts(3000)
       .withBindMounts([{ source: path.dirname(definition), target: '/definition', mode: 'ro' }])
       .withEnvironment({
         KAFKA_BROKERS: inside.brokers,

@@ -119,9 +119,9 @@ async function layersOf(engine: string, image: string): Promise<Layer[]> {
 }
 
 /** Such as `11.7MB`: podman's `--human=false` doesn't change what a format gets. */
-function parseSize(text: string): number {
+function parseSize(size: string): number {
   const units = { B: 1, kB: 1e3, MB: 1e6, GB: 1e9 };
-  const [, number, unit = 'B'] = /^([\d.]+) ?([kMG]?B)$/.exec(text) ?? [];
+  const [, number, unit = 'B'] = /^([\d.]+) ?([kMG]?B)$/.exec(size) ?? [];
   return Number(number) * units[unit as keyof typeof units];
 }
 
@@ -145,7 +145,9 @@ interface Run {
 
 async function run(command: string, args: readonly string[], show = false): Promise<Run> {
   const child = spawn(command, args, { cwd: root, stdio: show ? 'inherit' : 'pipe' });
-  const outputs = Promise.all([child.stdout, child.stderr].map((stream) => stream && text(stream)));
+  const outputs = Promise.all(
+    [child.stdout, child.stderr].map(async (stream) => (stream === null ? '' : text(stream))),
+  );
   try {
     const [code] = (await once(child, 'close')) as [number | null];
     const [stdout, stderr] = await outputs;
