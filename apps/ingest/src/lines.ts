@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer';
 import type { Altered } from '@anabranch/contract';
-import { readHeaders, walk } from '@anabranch/kafka';
+import { visitHeaders, walk } from '@anabranch/kafka';
 
 /** A record that is refused before its value is looked into. */
 export interface Refused {
@@ -79,7 +79,8 @@ export function readLines(batches: readonly Buffer[], options: LinesOptions): Li
 
 class LineReader {
   readonly #options: LinesOptions;
-  readonly #wanted: ReadonlySet<string>;
+  readonly #wanted: readonly { readonly name: string; readonly key: Buffer }[];
+  readonly #visitHeader = this.#addHeader.bind(this);
   readonly #pieces: Lines[] = [];
   #from: bigint;
 
@@ -98,7 +99,7 @@ class LineReader {
 
   constructor(options: LinesOptions, textBytes: number) {
     this.#options = options;
-    this.#wanted = new Set(options.headerNames);
+    this.#wanted = options.headerNames.map((name) => ({ name, key: Buffer.from(name) }));
     this.#from = options.from;
     this.#text = Buffer.allocUnsafe(textBytes);
   }
@@ -167,8 +168,8 @@ class LineReader {
     this.#sizes[line] = size;
     this.#end = end + 1;
     // One byte: the record has no header at all.
-    if (this.#wanted.size > 0 && headersEnd - headersStart > 1) {
-      this.#readHeaders(bytes, headersStart, headersEnd, line);
+    if (this.#wanted.length > 0 && headersEnd - headersStart > 1) {
+      visitHeaders(bytes, headersStart, headersEnd, this.#visitHeader);
     }
   }
 
@@ -202,18 +203,30 @@ class LineReader {
     }
   }
 
-  #readHeaders(bytes: Buffer, start: number, end: number, line: number): void {
-    for (const { key, value } of readHeaders(bytes, start, end)) {
-      if (this.#wanted.has(key)) {
-        this.#headers ??= new Map(this.#options.headerNames.map((name) => [name, []]));
-        const column = this.#headers.get(key);
-        if (column !== undefined) {
-          while (column.length < line) {
-            column.push(null);
-          }
-          // Of a header that occurs more than once, the last one counts. NUL isn't text.
-          column[line] = value?.toString().replaceAll('\0', '\u{FFFD}') ?? null;
+  /** Of the line that was added last. */
+  #addHeader(
+    bytes: Buffer,
+    keyStart: number,
+    keyEnd: number,
+    valueStart: number,
+    valueEnd: number,
+  ): void {
+    for (const { name, key } of this.#wanted) {
+      if (
+        key.length === keyEnd - keyStart &&
+        bytes.compare(key, 0, key.length, keyStart, keyEnd) === 0
+      ) {
+        this.#headers ??= new Map(this.#options.headerNames.map((wanted) => [wanted, []]));
+        const column = this.#headers.get(name)!;
+        const line = this.#line - 1;
+        while (column.length < line) {
+          column.push(null);
         }
+        // Of a header that occurs more than once, the last one counts. NUL isn't text.
+        column[line] =
+          valueStart < 0
+            ? null
+            : bytes.toString('utf8', valueStart, valueEnd).replaceAll('\0', '\u{FFFD}');
       }
     }
   }

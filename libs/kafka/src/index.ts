@@ -16,10 +16,12 @@ export type { TopicVisitor } from './read-topic.ts';
 export {
   copyRecord,
   type Header,
+  type HeaderVisitor,
   type KafkaRecord,
   readHeaders,
   recordAt,
   type RecordVisitor,
+  visitHeaders,
   walk,
   type WalkOptions,
 } from './record-batch.ts';

@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module';
+import type { Writable } from 'node:stream';
 
 /**
  * Parts of kafkajs that our patch changes, or that encode what we decode. For tests only: nothing
@@ -44,6 +45,52 @@ export async function encodeBatch(
     ),
   });
   return Buffer.from(encoded.buffer);
+}
+
+/** kafkajs' encoder, as far as a test needs it. */
+export interface RequestEncoder extends Encoded {
+  readonly parts: readonly Buffer[];
+  size(): number;
+  writeTo(stream: Writable): void;
+  writeInt8(value: number): this;
+  writeBytes(value: Buffer | null): this;
+  writeEncoder(value: RequestEncoder): this;
+}
+
+export const Encoder = internal('protocol/encoder') as new () => RequestEncoder;
+
+export interface ProduceRequest {
+  readonly transactionalId: string | null;
+  readonly producerId: number;
+  readonly producerEpoch: number;
+  readonly acks: number;
+  readonly timeout: number;
+  readonly topicData: readonly {
+    topic: string;
+    partitions: readonly {
+      partition: number;
+      firstSequence: number;
+      messages: readonly SampleRecord[];
+    }[];
+  }[];
+}
+
+const produce = internal('protocol/requests/produce/v7/request') as (
+  request: ProduceRequest,
+) => object;
+const createRequest = internal('protocol/request') as (options: {
+  correlationId: number;
+  clientId: string;
+  request: object;
+}) => Promise<RequestEncoder>;
+
+/** What a producer writes to its connection, uncompressed. */
+export function encodeProduce(
+  correlationId: number,
+  clientId: string,
+  request: ProduceRequest,
+): Promise<RequestEncoder> {
+  return createRequest({ correlationId, clientId, request: produce(request) });
 }
 
 /** A message as a fetch hands it to the read_committed filter. */

@@ -4,7 +4,14 @@ import { describe, expect, it } from 'vitest';
 import { type Codec, codecs, compress } from './compression.ts';
 import { KafkaError } from './errors.ts';
 import { encodeBatch, type SampleRecord } from './kafkajs-internals.ts';
-import { copyRecord, type KafkaRecord, recordAt, walk } from './record-batch.ts';
+import {
+  copyRecord,
+  type KafkaRecord,
+  readHeaders,
+  recordAt,
+  visitHeaders,
+  walk,
+} from './record-batch.ts';
 
 function records(batch: Buffer, from?: bigint, maxBytes?: number): KafkaRecord[] {
   const found: KafkaRecord[] = [];
@@ -199,5 +206,34 @@ describe('recordAt', () => {
       headers: [{ key: 'h', value: Buffer.from('x') }],
     });
     expect(recordAt(batch, 12n)).toBeNull();
+  });
+});
+
+describe('headers', () => {
+  // Three of them: a=x, b without a value, and a again, empty.
+  const encoded = Buffer.from([6, 2, 97, 2, 120, 2, 98, 1, 2, 97, 0]);
+  const among = Buffer.concat([Buffer.alloc(3, 0xff), encoded, Buffer.alloc(3, 0xff)]);
+  const end = among.length - 3;
+  const expected = [
+    { key: 'a', value: Buffer.from('x') },
+    { key: 'b', value: null },
+    { key: 'a', value: Buffer.alloc(0) },
+  ];
+
+  it('are visited in their order, whatever the visitor reads meanwhile', () => {
+    expect(readHeaders(among, 3, end)).toEqual(expected);
+    const found: string[] = [];
+    visitHeaders(among, 3, end, (visited, keyStart, keyEnd, valueStart, valueEnd) => {
+      expect(readHeaders(among, 3, end)).toEqual(expected);
+      found.push(`${visited.toString('utf8', keyStart, keyEnd)} ${valueStart} ${valueEnd}`);
+    });
+    expect(found).toEqual(['a 7 8', 'b -1 -1', 'a 14 14']);
+  });
+
+  it('are refused where one passes the end of the record, or has no key', () => {
+    for (let cut = 4; cut < end; cut++) {
+      expect(errorOf(() => readHeaders(among, 3, cut)).code).toBe('CORRUPT_BATCH');
+    }
+    expect(errorOf(() => readHeaders(Buffer.from([2, 1, 2, 97]), 0, 4)).code).toBe('CORRUPT_BATCH');
   });
 });

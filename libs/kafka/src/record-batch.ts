@@ -5,7 +5,7 @@ import { KafkaError } from './errors.ts';
 /**
  * Called for each record. Starts and ends are positions in `bytes`, which is one buffer for all
  * records of a batch: copy what you keep. A null key or value starts and ends at -1. Headers lie
- * undecoded between their start and end: see `readHeaders`. The timestamp is in milliseconds.
+ * undecoded between their start and end: see `visitHeaders`. The timestamp is in milliseconds.
  */
 export type RecordVisitor = (
   bytes: Buffer,
@@ -17,6 +17,17 @@ export type RecordVisitor = (
   keyEnd: number,
   headersStart: number,
   headersEnd: number,
+) => void;
+
+/**
+ * Called for each header of a record, with positions in `bytes`. A null value starts and ends at -1.
+ */
+export type HeaderVisitor = (
+  bytes: Buffer,
+  keyStart: number,
+  keyEnd: number,
+  valueStart: number,
+  valueEnd: number,
 ) => void;
 
 export interface WalkOptions {
@@ -221,26 +232,44 @@ function readLongVarint(bytes: Buffer, low28: number): number {
  * @throws KafkaError CORRUPT_BATCH
  */
 export function readHeaders(bytes: Buffer, start: number, end: number): Header[] {
-  position = start;
   const headers: Header[] = [];
-  for (let left = readVarint(bytes); left > 0; left--) {
-    const key = readBytes(bytes, end);
-    if (key === null) {
-      throw corrupt('has a header without a key');
-    }
-    headers.push({ key: key.toString(), value: readBytes(bytes, end) });
-  }
+  visitHeaders(bytes, start, end, (_, keyStart, keyEnd, valueStart, valueEnd) => {
+    headers.push({
+      key: bytes.toString('utf8', keyStart, keyEnd),
+      value: valueStart < 0 ? null : bytes.subarray(valueStart, valueEnd),
+    });
+  });
   return headers;
 }
 
-function readBytes(bytes: Buffer, end: number): Buffer | null {
-  const length = readVarint(bytes);
-  const start = position;
-  position += Math.max(length, 0);
-  if (position > end) {
-    throw corrupt('has a header that passes its end');
+/**
+ * `readHeaders` without an object per header.
+ *
+ * @throws KafkaError CORRUPT_BATCH. The visitor may have been called for headers in front of the corruption.
+ */
+export function visitHeaders(
+  bytes: Buffer,
+  start: number,
+  end: number,
+  visit: HeaderVisitor,
+): void {
+  position = start;
+  for (let left = readVarint(bytes); left > 0; left--) {
+    const keyLength = readVarint(bytes);
+    if (keyLength < 0) {
+      throw corrupt('has a header without a key');
+    }
+    const keyStart = position;
+    const keyEnd = (position += keyLength);
+    const valueLength = readVarint(bytes);
+    const valueStart = valueLength < 0 ? -1 : position;
+    const next = position + Math.max(valueLength, 0);
+    if (next > end) {
+      throw corrupt('has a header that passes its end');
+    }
+    visit(bytes, keyStart, keyEnd, valueStart, valueLength < 0 ? -1 : next);
+    position = next;
   }
-  return length < 0 ? null : bytes.subarray(start, position);
 }
 
 /**

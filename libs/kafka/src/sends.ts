@@ -1,4 +1,7 @@
-/** A message for a partition. */
+/**
+ * A message for a partition. Large keys, values and headers aren't copied on their way to the
+ * connection: leave their bytes alone until the send, or the commit, has ended, even if with an error.
+ */
 export interface OutgoingMessage {
   readonly topic: string;
   readonly partition: number;
