@@ -12,7 +12,7 @@ type Config = ReturnType<(typeof config)['parse']>;
 const gatherMilliseconds = 500;
 const stepBytes = 16 * 1024 * 1024;
 /** A Parquet file takes some milliseconds to write, however little is in it. */
-const fileBytes = 8 * 1024 * 1024;
+const usualFileBytes = 8 * 1024 * 1024;
 /**
  * A slice of 64 MB is sent and committed in half a second here. What an instance that vanished left open
  * holds back the readers for this long, unless its successor has its name.
@@ -49,7 +49,8 @@ async function startSource(
     processor,
     instance: config.INSTANCE,
     spoolDirectory,
-    fileBytes,
+    // A slice is made of whole files.
+    fileBytes: Math.min(usualFileBytes, config.SLICE_BYTES),
     sliceBytes: config.SLICE_BYTES,
     log,
     metrics,
