@@ -228,7 +228,7 @@ export class SourceFusion {
   async #halt({ partial, verdict, next, reason }: Misfit, context: StepContext): Promise<void> {
     const { plan, pool, log, metrics } = this.#options;
     const { partition, branch, from, to } = partial;
-    metrics.blocksTotal.inc({ fate: verdict === 'gap' ? 'gap' : 'overlap' });
+    metrics.blocksTotal.inc({ fate: verdict });
     const source = plan.source.name;
     log.error('a partial does not fit: its partition is halted', {
       source,

@@ -12,7 +12,7 @@ export interface RecordBlock {
   readonly partition: number;
   /**
    * `count` lines of valid UTF-8, each with a line feed behind it. Line feeds within a value have
-   * been replaced by spaces, a byte order mark has been taken off.
+   * been replaced by carriage returns, a byte order mark has been taken off.
    */
   readonly text: Buffer;
   readonly count: number;

@@ -188,6 +188,7 @@ const hopelessCodes: ReadonlySet<KafkaErrorCode> = new Set([
   'FENCED',
   'MESSAGE_TOO_LARGE',
   'REFUSED',
+  'TOPIC_MISMATCH',
 ]);
 
 /**

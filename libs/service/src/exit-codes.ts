@@ -13,7 +13,7 @@ export const exitCodes = {
   unavailable: 69,
   /** A fault of ours, or an error nobody foresaw. A restart may help. */
   internal: 70,
-  /** Another instance has taken over this one's name or partitions. A restart helps if it is alone. */
+  /** Another instance has taken over this one's name. A restart helps if it is alone. */
   fenced: 75,
   /** Asked to stop, but the work in flight didn't end within SHUTDOWN_SECONDS. Nothing is lost by it. */
   stuck: 76,

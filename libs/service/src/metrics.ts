@@ -42,7 +42,7 @@ export const metricTable = {
     help: 'Source records, by what became of them.',
     labels: {
       ...bySource,
-      fate: [...branches, 'dead', 'filtered', 'aggregated', 'replayed'],
+      fate: [...branches, 'dead', 'filtered', 'aggregated'],
       table: 'name of the table, where the fate is one of a table',
     },
     optional: ['table'],
@@ -52,7 +52,7 @@ export const metricTable = {
     kind: 'counter',
     help: 'Blocks or partials, by what became of them.',
     labels: {
-      fate: ['written', 'read', 'applied', 'replayed', 'gap', 'overlap', 'damaged'],
+      fate: ['written', 'read', 'applied', 'replayed', 'gap', 'overlap', 'refused', 'damaged'],
     },
   },
   stepSeconds: {

@@ -142,7 +142,9 @@ export const commonSettings = {
     .describe('how long an instance that has vanished keeps its partitions'),
   MEMORY_LIMIT: memory()
     .default('192MB')
-    .describe('how much memory DuckDB may take before it spills to disk'),
+    .describe(
+      'how much memory DuckDB may take: beyond that, only the batch-processor spills to disk',
+    ),
 };
 
 /** A service's settings: the common ones and its own, with what must hold between them. */
