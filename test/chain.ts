@@ -3,7 +3,13 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { internalTopics } from '@anabranch/contract';
-import { type Codec, connect, type Kafka, type OutgoingMessage } from '@anabranch/kafka';
+import {
+  type Codec,
+  connect,
+  type Kafka,
+  type OutgoingMessage,
+  type TransactionalProducer,
+} from '@anabranch/kafka';
 import {
   createDatabase,
   dropDatabase,
@@ -16,6 +22,7 @@ import type {} from '@anabranch/servers/vitest';
 import pg from 'pg';
 import { inject, onTestFinished } from 'vitest';
 import { eventually } from './eventually.ts';
+import { endsOf } from './partition-ends.ts';
 import type { SourceRecord } from './records.ts';
 
 /** Contents by name; `anabranch.yaml` is the definition. */
@@ -259,35 +266,32 @@ export class Chain {
 
   /**
    * Sends records that nobody may ever see: two transactions over the same partitions, interleaved,
-   * and both aborted.
+   * and both aborted, the later one first.
    */
   async produceAborted(
     first: readonly SourceRecord[],
     second: readonly SourceRecord[],
   ): Promise<void> {
-    const producers = await Promise.all(
-      ['a', 'b'].map((name) =>
-        this.kafka.transactionalProducer({ transactionalId: `${this.topic}.${name}` }),
-      ),
-    );
+    const open = (name: string): Promise<TransactionalProducer> =>
+      this.kafka.transactionalProducer({ transactionalId: `${this.topic}.${name}` });
+    const [a, b] = await Promise.all([open('a'), open('b')]);
     try {
-      const transactions = await Promise.all(producers.map((producer) => producer.begin()));
-      const [a, b] = transactions;
+      const [outer, inner] = await Promise.all([a.begin(), b.begin()]);
       const half = Math.ceil(first.length / 2);
-      await a?.send(first.slice(0, half).map(this.#outgoing));
-      await b?.send(second.map(this.#outgoing));
-      await a?.send(first.slice(half).map(this.#outgoing));
-      await b?.abort();
-      await a?.abort();
-      for (const records of [first, second]) {
-        for (const { partition } of records) {
-          this.#take(partition);
-        }
-        this.#skipMarkers(records);
+      await outer.send(first.slice(0, half).map(this.#outgoing));
+      await inner.send(second.map(this.#outgoing));
+      await outer.send(first.slice(half).map(this.#outgoing));
+      for (const { partition } of [...first, ...second]) {
+        this.#take(partition);
       }
+      await inner.abort();
+      this.#skipMarkers(second);
+      await this.#markersWritten();
+      await outer.abort();
+      this.#skipMarkers(first);
       await this.#markersWritten();
     } finally {
-      await Promise.all(producers.map((producer) => producer.close()));
+      await Promise.all([a.close(), b.close()]);
     }
   }
 
@@ -456,8 +460,8 @@ export class Chain {
   }
 
   async #ends(): Promise<bigint[]> {
-    const offsets = await this.kafka.admin.offsets(this.topic);
-    return offsets.map(({ latest }) => latest);
+    const ends = await endsOf(this.topic, this.#next.length);
+    return ends.map(({ all }) => all);
   }
 }
 

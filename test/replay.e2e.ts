@@ -1,4 +1,4 @@
-import { decodeBlock, encodePartial, internalTopics, PartialAssembler } from '@anabranch/contract';
+import { encodePartial, internalTopics, PartialAssembler } from '@anabranch/contract';
 import { expect, test } from 'vitest';
 import { openChain } from './chain.ts';
 import { eventsDefinition } from './events.ts';

@@ -5,7 +5,7 @@ import { type Chain, openChain, partitionsIn } from './chain.ts';
 import { eventsDefinition } from './events.ts';
 import { expectEvents } from './events-oracle.ts';
 import { Load } from './load.ts';
-import { endsOf } from './open-transaction.ts';
+import { endsOf } from './partition-ends.ts';
 
 const partitions = 4;
 const env = { SESSION_SECONDS: '6', SLICE_BYTES: '1048576' };
@@ -13,13 +13,18 @@ const env = { SESSION_SECONDS: '6', SLICE_BYTES: '1048576' };
 /**
  * Stops an instance inside a transaction: again and again, until it happens to be in one.
  * @param isInside looks at the stopped instance from outside
+ * @param isLikely tells a good moment to try
  */
 async function stopInside(
   chain: Chain,
   service: ServiceProcess,
   isInside: () => Promise<boolean>,
+  isLikely: () => Promise<boolean>,
 ): Promise<void> {
   await chain.eventually(`${service.service} to be stopped inside a step`, async () => {
+    if (!(await isLikely())) {
+      return undefined;
+    }
     service.pause();
     if (await isInside()) {
       return true;
@@ -27,6 +32,17 @@ async function stopInside(
     service.resume();
     return undefined;
   });
+}
+
+/** Waits a moment for a transaction to have written to the topic. */
+async function isWritten(topic: string): Promise<boolean> {
+  for (let look = 0; look < 100; look++) {
+    const ends = await endsOf(topic, partitions);
+    if (ends.some(({ all, committed }) => committed < all)) {
+      return true;
+    }
+  }
+  return false;
 }
 
 /** How often to look whether a transaction stays open: those of running instances end meanwhile. */
@@ -86,7 +102,12 @@ test.each([
     const load = new Load(chain, 6);
     await load.progress('stream');
     const written = internalTopics(chain.topic)[topic];
-    await stopInside(chain, zombie, () => isHeldBack(chain, written));
+    await stopInside(
+      chain,
+      zombie,
+      () => isHeldBack(chain, written),
+      () => isWritten(written),
+    );
     const successor = chain.start(service, 'b');
     await moved(chain, successor, partitions);
     zombie.resume();
@@ -103,13 +124,14 @@ test('an instance of fusion that sleeps inside a transaction until its partition
   const { fusion } = chain.startAll();
   const load = new Load(chain, 7);
   await load.progress('stream');
-  await stopInside(chain, fusion, async () => {
+  const isInside = async (): Promise<boolean> => {
     const sessions = await chain.query<{ pid: number }>(`
       SELECT pid FROM pg_stat_activity
       WHERE datname = current_database() AND application_name = 'anabranch.fusion.a'
         AND (state = 'idle in transaction' OR (state = 'active' AND wait_event = 'ClientRead'))`);
     return sessions.length > 0;
-  });
+  };
+  await stopInside(chain, fusion, isInside, () => Promise.resolve(true));
   const successor = chain.start('fusion', 'b');
   // Both of the topics that fusion reads.
   await moved(chain, successor, 2 * partitions);
