@@ -41,20 +41,22 @@ export async function merge(
   clock: StageClock,
 ): Promise<void> {
   const { name } = source.source;
+  const texts = textsByTable(shares);
+  const plans = source.tables.filter(({ table }) => texts.has(table.name));
+  // First what takes no lock: no timeout ends a session that waits for the rest of a COPY (tried), so
+  // a frozen client that had locked the frontier would keep it from the next owner for ever.
+  await clock.stage('load', async () => {
+    for (const plan of plans) {
+      await copyTable(client, plan, texts.get(plan.table.name) ?? []);
+    }
+  });
   await clock.stage('preprocess', async () => {
-    // The compare-and-set comes first: a former owner stops before it does any work.
+    // The compare-and-set: a former owner gets no further.
     for (const advances of advanceRounds(shares)) {
       await advanceFrontier(client, name, advances);
     }
     if (positions.length > 0) {
       await writePositions(client, positions);
-    }
-  });
-  const texts = textsByTable(shares);
-  const plans = source.tables.filter(({ table }) => texts.has(table.name));
-  await clock.stage('load', async () => {
-    for (const plan of plans) {
-      await copyTable(client, plan, texts.get(plan.table.name) ?? []);
     }
   });
   await clock.stage('process', () => mergeTables(client, source, plans, shares));
