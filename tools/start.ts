@@ -4,11 +4,11 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, styleText } from 'node:util';
 import { loadDefinition } from '@anabranch/definition';
-import { connect, type Kafka } from '@anabranch/kafka';
+import { connect, type Kafka, type PlainMessage } from '@anabranch/kafka';
 import { serviceNames, ServiceProcess, type Servers, startServers } from '@anabranch/servers';
 import pg from 'pg';
 import { buildServices } from './build-services.ts';
-import { readMessages, sendAll, sendLive } from './quick-start/feed.ts';
+import { partStragglers, readMessages, sendAll, sendLive } from './quick-start/feed.ts';
 import { formatCount, Screen } from './quick-start/screen.ts';
 import { type Sighting, Watch } from './quick-start/watch.ts';
 
@@ -131,8 +131,12 @@ async function run(): Promise<number> {
   pool = new pg.Pool({ connectionString: databaseUrl, max: 2 });
   pool.on('error', () => undefined);
   const watch = new Watch(pool, kafka, topic);
-  await feed(kafka, topic, watch);
+  const late = await feed(kafka, topic, watch);
   await settle(watch);
+  if (late.length > 0) {
+    await sendLate(kafka, topic, late);
+    await settle(watch);
+  }
   await show(watch);
   const isBalanced = await balance(watch);
   tellHow(databaseUrl, topic);
@@ -184,19 +188,20 @@ async function startServices(
   }
 }
 
-async function feed(client: Kafka, topic: string, watch: Watch): Promise<void> {
+/** @returns events that are to come late, when all windows are final */
+async function feed(client: Kafka, topic: string, watch: Watch): Promise<PlainMessage[]> {
   const ends = await client.admin.offsets(topic);
   const before = ends.reduce((sum, { latest }) => sum + Number(latest), 0);
   if (before > 0) {
     screen.done(
       `topic ${topic} holds ${formatCount(before)} records of an earlier run: nothing is produced again`,
     );
-    return;
+    return [];
   }
   const producer = client.producer();
   try {
     const bulk = readMessages(new URL('batch_data.csv', example), { bulk: 'true' });
-    const live = readMessages(new URL('stream_data.csv', example));
+    const { live, late } = partStragglers(readMessages(new URL('stream_data.csv', example)));
     const begun = performance.now();
     await sendAll(producer, topic, bulk, (sent) => {
       screen.progress(
@@ -231,9 +236,21 @@ async function feed(client: Kafka, topic: string, watch: Watch): Promise<void> {
     screen.done(
       `stream_data.csv: ${formatCount(live.length)} live events produced over ${liveSeconds} s ${styleText('dim', `${formatCount(Math.round(live.length / liveSeconds))}/s`)}`,
     );
+    return late;
   } finally {
     await producer.close();
   }
+}
+
+async function sendLate(
+  client: Kafka,
+  topic: string,
+  late: readonly PlainMessage[],
+): Promise<void> {
+  const producer = client.producer();
+  await producer.send(topic, late);
+  await producer.close();
+  screen.done(`stream_data.csv: the other ${late.length} events arrive, minutes late`);
 }
 
 /** Until every record is accounted for on both branches and every window is final. */

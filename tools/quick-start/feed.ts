@@ -20,6 +20,28 @@ export function readMessages(file: URL, headers?: Record<string, string>): Plain
   });
 }
 
+/** An event this far behind the newest one before it is late by the example's split rule. */
+const lateMilliseconds = 125_000;
+const stragglers = 10;
+
+/**
+ * Parts the last few late events from the others: they arrive when everything else is final, so that
+ * a correction is to be seen whenever the batch runs happen to fall.
+ */
+export function partStragglers(messages: readonly PlainMessage[]): {
+  live: PlainMessage[];
+  late: PlainMessage[];
+} {
+  let newest = 0;
+  const isLate = messages.map(({ value }) => {
+    const time = (JSON.parse(String(value)) as { event_time: number }).event_time;
+    newest = Math.max(newest, time);
+    return time < newest - lateMilliseconds;
+  });
+  const late = messages.filter((_, i) => isLate[i]).slice(-stragglers);
+  return { live: messages.filter((message) => !late.includes(message)), late };
+}
+
 const batchSize = 500;
 
 /** As fast as the broker takes them. */

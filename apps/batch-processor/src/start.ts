@@ -34,7 +34,7 @@ async function startSource(
   { config, log, metrics }: ServiceContext<Config>,
 ): Promise<void> {
   const { source } = plan;
-  const spoolDirectory = path.resolve(config.SPOOL_DIRECTORY, source.name);
+  const spoolDirectory = path.resolve(config.SPOOL_DIRECTORY, config.INSTANCE, source.name);
   // What a killed process left behind was never committed: it is read from the topic again.
   await rm(spoolDirectory, { recursive: true, force: true });
   await mkdir(spoolDirectory, { recursive: true });

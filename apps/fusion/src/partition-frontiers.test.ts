@@ -42,6 +42,18 @@ describe('the merge law over the partials of a step', () => {
     expect(judged.misfits).toEqual([]);
   });
 
+  it('refuses a partial that has lost records on their way from the block', () => {
+    const lost = partialOf({ from: 0n, to: 4n }, { tables: [tableOf('total', 3n, '')] });
+    const { shares, misfits } = judgePartials([lost], frontiersAt(null), plan);
+    expect(shares).toEqual([]);
+    expect(misfits).toMatchObject([
+      {
+        verdict: 'refused',
+        reason: expect.stringContaining('accounts for other records') as string,
+      },
+    ]);
+  });
+
   it('takes nothing of a partition behind a misfit, on neither branch, and all of the others', () => {
     const partials = [
       partialOf({ from: 0n, to: 2n }),

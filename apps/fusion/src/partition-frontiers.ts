@@ -159,6 +159,13 @@ function tableFault(
     ({ name }) => !plan.tables.some(({ table }) => table.name === name),
   )?.name;
   const name = differs ?? unknown;
+  const short = tables.find(
+    ({ read, filtered, aggregated, dead }) =>
+      read !== split[branch] || read !== filtered + aggregated + dead,
+  )?.name;
+  if (name === undefined && short !== undefined) {
+    return `A ${branch} partial accounts for other records of table ${short} than ingest has split: see docs/operations.md, "A partition is halted".`;
+  }
   return name === undefined
     ? null
     : `The ${branch}-processor and fusion have different definitions of table ${name}: deploy the same definition to all services.`;

@@ -416,7 +416,7 @@ export class SourceFusion {
 
 /** Class 22 and 23: the data can't be stored as it is, and won't the next time either. */
 function isRefusedData(error: unknown): boolean {
-  return /^2[23]/.test(errorCode(error) ?? '');
+  return /^(2[23]|54)/.test(errorCode(error) ?? '');
 }
 
 /** What the step loop is to do about an error of Postgres; see its option `step`. */

@@ -41,7 +41,7 @@ export function partialOf(
       rules: [0n, records],
     },
     producedAt: 0n,
-    tables: [tableOf('total', 0n, '')],
+    tables: [tableOf('total', records, '')],
     costs: [],
     run: null,
     ...range,

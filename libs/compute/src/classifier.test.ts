@@ -502,6 +502,16 @@ describe('split rules', () => {
     expect(result?.highest).toBe(microseconds(now + 5000));
   });
 
+  it('see no age where the producer stamped a time that no calendar has', async () => {
+    const classifier = await classifierOf([], [rule("age > interval '1 hour'")]);
+    const lines = Array<string>(3).fill(`{"event_time":${String(now)}}`);
+    const [classified] = await classifier.classify(
+      [block(lines, { timestamps: Float64Array.of(1.7e18, 9.3e15, -1) })],
+      noCeiling,
+    );
+    expect(classified && fates(classified, 3)).toEqual(['default', 'default', 'default']);
+  });
+
   it('see age, bytes and headers', async () => {
     const classifier = await classifierOf(
       [],
@@ -748,3 +758,11 @@ function scaled(text: string, scale: number): bigint {
     (text.startsWith('-') ? -1n : 1n)
   );
 }
+
+it('explains a long record that is cut short in a string of escaped quotes as fast as any other', async () => {
+  const classifier = await classifierOf([field('ts', { kind: 'timestamp-millis' })]);
+  // By the square of its length, this would take hours.
+  const cut = `{"ts":1,"text":"${String.raw`\"a`.repeat(250_000)}`;
+  const [classified] = await classifier.classify([block([cut])], noCeiling);
+  expect(classified && fates(classified, 1)).toEqual(['malformed']);
+});

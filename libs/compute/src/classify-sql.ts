@@ -94,7 +94,12 @@ export function classifySql(
     ...checks
       .filter(({ field }) => inputs.fields.includes(field.name))
       .map(({ field, check }) => `${check.value} AS ${quoteName(field.name)}`),
-    ...(inputs.age ? ['to_microseconds("#timestamp" * 1000 - "#time") AS age'] : []),
+    ...(inputs.age
+      ? [
+          // Producers stamp what they like: a time that no calendar has makes no age.
+          'CASE WHEN "#timestamp" BETWEEN 0 AND 253402300799999 THEN to_microseconds("#timestamp" * 1000 - "#time") END AS age',
+        ]
+      : []),
     ...(inputs.bytes ? ['coalesce("#size", strlen("#line")) AS bytes'] : []),
     ...(inputs.headerNames.length > 0
       ? [

@@ -62,12 +62,14 @@ export function refusalReason(line: string, fields: readonly Field[]): Reason {
 
 /** undefined: not even DuckDB would read it; or `tooDeep`, for JavaScript, not for DuckDB. */
 function parse(line: string): unknown {
-  // DuckDB reads NaN, Infinity and trailing commas as well, which JSON doesn't have.
+  // DuckDB reads NaN, Infinity and trailing commas as well, which JSON doesn't have. A string may lack
+  // its end: if it had to have one, the search would begin anew at each quote in it, and a record that
+  // is cut short would take time by the square of its length.
   const strict = line
-    .replaceAll(/"(?:[^"\\]|\\.)*"|-?\b(?:nan|inf|infinity)\b/gi, (token) =>
+    .replaceAll(/"(?:[^"\\]|\\[^])*"?|-?\b(?:nan|inf|infinity)\b/gi, (token) =>
       token.startsWith('"') ? token : `{"${notFinite}":0}`,
     )
-    .replaceAll(/"(?:[^"\\]|\\.)*"|,(?=\s*[}\]])/g, (token) => (token === ',' ? '' : token));
+    .replaceAll(/"(?:[^"\\]|\\[^])*"?|,(?=\s*[}\]])/g, (token) => (token === ',' ? '' : token));
   try {
     return JSON.parse(strict, (key, value: unknown, context?: { source?: string }) => {
       // Half of a surrogate pair, which DuckDB doesn't read.

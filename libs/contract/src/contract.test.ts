@@ -131,7 +131,54 @@ describe('what travels between the services', () => {
     expect(() => assembler.add(one, 10n)).toThrow('only 1 of 3 parts');
     expect(assembler.add(two, 8n)).toBeNull();
     expect(assembler.add(three, 9n)?.tables[0]?.text.length).toBe(text.length);
-    expect(() => new PartialAssembler().add(two, 1n)).toThrow(ContractError);
+  });
+
+  it('passes over the rest of a partial in the middle of which reading began, and reads on', () => {
+    const [sent, other] = fc.sample(partial, 2) as [Partial, Partial];
+    const text = Buffer.alloc(2_500_000, 97);
+    const table = {
+      name: 't',
+      hash: 'h',
+      read: 1n,
+      filtered: 0n,
+      aggregated: 1n,
+      dead: 0n,
+      rows: 1n,
+      text,
+    };
+    const [, two, three] = encodePartial({ ...sent, branch: 'batch', tables: [table] }) as [
+      Buffer,
+      Buffer,
+      Buffer,
+    ];
+    const [next] = encodePartial({ ...other, branch: 'batch', tables: [] }) as [Buffer];
+    const assembler = new PartialAssembler();
+    expect(assembler.add(two, 1n)).toBeNull();
+    expect(assembler.add(three, 2n)).toBeNull();
+    expect(assembler.openSince).toBeNull();
+    expect(assembler.add(next, 3n)?.from).toBe(other.from);
+  });
+
+  it('keeps messages small however many letters hold next to nothing', () => {
+    const letter = {
+      offset: 1n,
+      timestamp: null,
+      table: null,
+      code: 'malformed',
+      reason: 'It is no JSON.',
+      key: null,
+      value: Buffer.alloc(0),
+      headers: [],
+    };
+    const messages = encodeDeadLetters({
+      source: 's',
+      partition: 0,
+      letters: Array(50_000).fill(letter),
+    });
+    expect(messages.length).toBeGreaterThan(5);
+    for (const message of messages) {
+      expect(message.length).toBeLessThan(1024 * 1024);
+    }
   });
 
   it('refuses any message in which a bit is flipped or that is cut short', () => {

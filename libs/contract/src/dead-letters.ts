@@ -69,6 +69,8 @@ const type = recordType<DeadLetters>({
 
 /** Letters are gathered up to about this size; a single one may be as large as its record. */
 const maxMessageBytes = 512 * 1024;
+/** What a letter takes beside its texts: a backlog of empty records must not become one message. */
+const letterBytes = 64;
 
 /** The Kafka messages that hold these letters; none for no letter. */
 export function encodeDeadLetters({ source, partition, letters }: DeadLetters): Buffer[] {
@@ -84,9 +86,11 @@ export function encodeDeadLetters({ source, partition, letters }: DeadLetters): 
   };
   for (const letter of letters) {
     const size =
+      letterBytes +
+      letter.reason.length +
       (letter.value?.length ?? 0) +
       (letter.key?.length ?? 0) +
-      letter.headers.reduce((sum, { value }) => sum + (value?.length ?? 0), 0);
+      letter.headers.reduce((sum, { name, value }) => sum + name.length + (value?.length ?? 0), 0);
     if (bytes + size > maxMessageBytes) {
       flush();
     }

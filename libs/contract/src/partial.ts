@@ -191,6 +191,8 @@ export function encodePartial(partial: Partial): Buffer[] {
  */
 export class PartialAssembler {
   readonly #open = new Map<Branch, { header: PartHeader; pieces: Buffer[]; at: bigint }>();
+  /** Branches of which a first part was seen. */
+  readonly #begun = new Set<Branch>();
 
   /**
    * @param message one Kafka message of the results topic
@@ -202,6 +204,12 @@ export class PartialAssembler {
     const { header: headerBytes, payload } = unframe('P', message);
     const header = decodeHeader(() => partType.decode(headerBytes), 'partial');
     const open = this.#open.get(header.branch);
+    if (header.part > 0 && !this.#begun.has(header.branch)) {
+      // Reading began in the middle of this partial, since the other branch's had to be read again:
+      // this one was complete and is applied. If it wasn't, the next one shows a gap.
+      return null;
+    }
+    this.#begun.add(header.branch);
     if (header.part === 0) {
       // A partial that never got all of its parts can't be in front of this one: parts are written
       // in one transaction.
