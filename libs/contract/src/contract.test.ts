@@ -173,7 +173,7 @@ describe('what travels between the services', () => {
     const messages = encodeDeadLetters({
       source: 's',
       partition: 0,
-      letters: Array(50_000).fill(letter),
+      letters: Array.from({ length: 50_000 }, () => letter),
     });
     expect(messages.length).toBeGreaterThan(5);
     for (const message of messages) {
