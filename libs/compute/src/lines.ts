@@ -23,12 +23,26 @@ export function concatLines(
   return all.subarray(0, Math.max(all.length - 1, 0));
 }
 
-/** A line, by its number, without its line feed. */
-export function lineAt(text: Buffer, line: number): Buffer {
-  let start = 0;
-  for (let i = 0; i < line; i++) {
-    start = text.indexOf(lineFeed, start) + 1;
+/** Where the lines of a text begin: found once, however many of them are asked for. */
+const startsOf = new WeakMap<Buffer, Uint32Array>();
+
+function lineStarts(text: Buffer): Uint32Array {
+  const known = startsOf.get(text);
+  if (known !== undefined) {
+    return known;
   }
+  const starts = [0];
+  for (let at = text.indexOf(lineFeed); at >= 0; at = text.indexOf(lineFeed, at + 1)) {
+    starts.push(at + 1);
+  }
+  const found = Uint32Array.from(starts);
+  startsOf.set(text, found);
+  return found;
+}
+
+/** A line, by its number, without its line feed. The text must not change. */
+export function lineAt(text: Buffer, line: number): Buffer {
+  const start = lineStarts(text)[line] ?? text.length;
   const end = text.indexOf(lineFeed, start);
   return text.subarray(start, end < 0 ? text.length : end);
 }
