@@ -3,6 +3,7 @@ import { type LogLine, type ServiceName, serviceNames } from '@anabranch/servers
 import { expect, test } from 'vitest';
 import { type Chain, openChain } from './chain.ts';
 import { eventsDefinition } from './events.ts';
+import { expectEvents } from './events-oracle.ts';
 import { RecordGenerator } from './records.ts';
 
 /** Starts a service that is to end by itself. @returns its exit code and its fatal messages */
@@ -68,4 +69,9 @@ test('on SIGTERM each service ends its step, leaves its group and ends with 0, w
   await chain.ready(idle);
   await chain.settled();
   expect(await Promise.all(idle.map((service) => chain.stop(service)))).toEqual([0, 0, 0, 0]);
+  // The first records after a restart are late by what came before it.
+  chain.startAll('a');
+  await chain.produce(new RecordGenerator(12, 2).take(200));
+  await chain.settled();
+  await expectEvents(chain);
 });
