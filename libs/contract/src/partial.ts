@@ -70,10 +70,11 @@ export interface Partial extends Coverage {
   readonly run: RunShare | null;
 }
 
-const seconds = ['load', 'preprocess', 'process', 'store'].map((name) => ({
-  name,
-  type: 'double',
-}));
+/** What costs and runs have in common: counts, and the seconds of each stage. */
+const measures: { name: string; type: FieldSchema }[] = [
+  ...['bytes', 'records', 'rows'].map((name) => ({ name, type: 'long' as const })),
+  ...['load', 'preprocess', 'process', 'store'].map((name) => ({ name, type: 'double' as const })),
+];
 const branchSchema: FieldSchema = { type: 'enum', name: 'Branch', symbols: ['stream', 'batch'] };
 
 const partialType = recordType<Partial>({
@@ -117,10 +118,7 @@ const partialType = recordType<Partial>({
             { name: 'branch', type: ['null', 'Branch'] },
             { name: 'finishedAt', type: 'long' },
             { name: 'steps', type: 'long' },
-            { name: 'bytes', type: 'long' },
-            { name: 'records', type: 'long' },
-            { name: 'rows', type: 'long' },
-            ...seconds,
+            ...measures,
           ],
         },
       },
@@ -138,10 +136,7 @@ const partialType = recordType<Partial>({
             { name: 'trigger', type: 'string' },
             { name: 'startedAt', type: 'long' },
             { name: 'finishedAt', type: ['null', 'long'] },
-            { name: 'bytes', type: 'long' },
-            { name: 'records', type: 'long' },
-            { name: 'rows', type: 'long' },
-            ...seconds,
+            ...measures,
           ],
         },
       ],
