@@ -2,7 +2,6 @@ import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
-    name: 'servers',
     globalSetup: '@anabranch/servers/vitest',
     // Servers start in seconds, and in many of them on a machine that does other things too.
     testTimeout: 60_000,
