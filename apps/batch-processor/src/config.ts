@@ -4,7 +4,7 @@ export const config = settings({
   SPOOL_DIRECTORY: text()
     .default('spool')
     .describe(
-      'a folder of this instance alone, where records wait for a run as Parquet; emptied at the start',
+      "where records wait for a run as Parquet, in a folder of the instance's name, which is emptied at the start",
     ),
   SLICE_BYTES: integer(1_048_576, 1_073_741_824)
     .default(33_554_432)
