@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import { ServersError } from './errors.ts';
 import { freePort } from './free-port.ts';
 import { answersAsKafka } from './kafka-probe.ts';
-import { propertiesFile, serverProperties } from './kafka-properties.ts';
+import { type ProxiedListener, propertiesFile, serverProperties } from './kafka-properties.ts';
 import { type ServerCommand, SupervisedServer } from './supervised-server.ts';
 
 const run = promisify(execFile);
@@ -20,6 +20,7 @@ export interface Broker {
   /** Where the broker runs, with its data in `data`. */
   directory: string;
   port: number;
+  proxied?: ProxiedListener | undefined;
   /** For the JVM, besides what every broker gets. */
   jvmArguments: string[];
   onEnd?: (error: ServersError) => void;
@@ -28,8 +29,17 @@ export interface Broker {
 
 /** Makes the broker's directory ready; what it returns is to be started. */
 export async function prepareBroker(broker: Broker): Promise<SupervisedServer> {
-  const { java, jars, directory, port, jvmArguments, onEnd = () => {}, onStopped } = broker;
-  const properties = serverProperties(port, await freePort());
+  const {
+    java,
+    jars,
+    directory,
+    port,
+    proxied,
+    jvmArguments,
+    onEnd = () => {},
+    onStopped,
+  } = broker;
+  const properties = serverProperties(port, await freePort(), proxied);
   writeFileSync(path.join(directory, propertiesFile), properties);
   if (!existsSync(path.join(directory, 'data', 'meta.properties'))) {
     await format(java, jars, directory);

@@ -32,13 +32,28 @@ export const singleNode: Readonly<Record<string, string | number | boolean>> = {
   'background.threads': 2,
 };
 
+/** A listener on `port` of 127.0.0.1 that tells its clients to come to `advertised`. */
+export interface ProxiedListener {
+  readonly port: number;
+  readonly advertised: number;
+}
+
 /** server.properties of a single node whose data are in `data` beside it. */
-export function serverProperties(port: number, controllerPort: number): string {
+export function serverProperties(
+  port: number,
+  controllerPort: number,
+  proxied?: ProxiedListener,
+): string {
+  const second = {
+    listener: proxied === undefined ? '' : `,PROXIED://127.0.0.1:${proxied.port}`,
+    advertised: proxied === undefined ? '' : `,PROXIED://127.0.0.1:${proxied.advertised}`,
+  };
   const properties = {
     'process.roles': 'broker,controller',
     'node.id': 1,
-    listeners: `PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controllerPort}`,
-    'listener.security.protocol.map': 'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT',
+    listeners: `PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controllerPort}${second.listener}`,
+    'advertised.listeners': `PLAINTEXT://127.0.0.1:${port}${second.advertised}`,
+    'listener.security.protocol.map': 'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT',
     'inter.broker.listener.name': 'PLAINTEXT',
     'controller.listener.names': 'CONTROLLER',
     // The static kind of quorum: the other keeps its addresses with the data, and ours change.

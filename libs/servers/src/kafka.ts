@@ -3,6 +3,7 @@ import path from 'node:path';
 import { DirectoryLock } from './directory-lock.ts';
 import { onFreePort } from './free-port.ts';
 import { kafkaStopSignal, prepareBroker } from './kafka-broker.ts';
+import type { ProxiedListener } from './kafka-properties.ts';
 import { classArchive } from './kafka-class-archive.ts';
 import { kafkaJars } from './kafka-jars.ts';
 import { cacheDirectory, findJava } from './local-tools.ts';
@@ -12,6 +13,8 @@ import { endLeftover, type SupervisedServer } from './supervised-server.ts';
 export interface KafkaOptions extends ServerOptions {
   /** Of the JVM, in its notation. Default 256m. */
   heap?: string;
+  /** A second listener, for clients that come through a proxy. */
+  proxied?: ProxiedListener;
 }
 
 export type LocalKafka = SupervisedServer & {
@@ -45,6 +48,7 @@ export async function startKafka(options: KafkaOptions): Promise<LocalKafka> {
         jars,
         directory,
         port,
+        proxied: options.proxied,
         jvmArguments: [`-Xms${heap}`, `-Xmx${heap}`, ...classes],
         onEnd,
         onStopped: () => lock.release(),
