@@ -1,15 +1,7 @@
-import { randomBytes } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { internalTopics } from '@anabranch/contract';
-import {
-  type Codec,
-  connect,
-  type Kafka,
-  type OutgoingMessage,
-  type TransactionalProducer,
-} from '@anabranch/kafka';
+import { connect, type Kafka } from '@anabranch/kafka';
 import {
   createDatabase,
   dropDatabase,
@@ -22,8 +14,8 @@ import type {} from '@anabranch/servers/vitest';
 import pg from 'pg';
 import { inject, onTestFinished } from 'vitest';
 import { eventually } from './eventually.ts';
-import { endsOf } from './partition-ends.ts';
 import type { SourceRecord } from './records.ts';
+import { type ProducedRecord, SourceTopic } from './source-topic.ts';
 
 /** Contents by name; `anabranch.yaml` is the definition. */
 export type DefinitionFiles = Readonly<Record<'anabranch.yaml', string>> &
@@ -38,9 +30,19 @@ export interface ChainOptions {
   readonly env?: Readonly<Record<string, string>>;
 }
 
-/** A record and where it stands in the source. */
-export interface ProducedRecord extends SourceRecord {
-  readonly offset: bigint;
+export interface SystemOptions {
+  readonly servers: Addresses;
+  /** Where the services find the servers, when that isn't where this process does. */
+  readonly seenByServices?: (databaseUrl: string) => Addresses;
+  /** Names and partitions. */
+  readonly sources: readonly { readonly name: string; readonly partitions: number }[];
+  readonly define: (sources: readonly SourceTopic[]) => DefinitionFiles;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+export interface Addresses {
+  readonly brokers: string;
+  readonly databaseUrl: string;
 }
 
 export interface Frontier {
@@ -50,14 +52,22 @@ export interface Frontier {
 }
 
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
-const codecs = ['none', 'gzip', 'snappy', 'lz4', 'zstd'] as const;
 
 /**
  * Opens a chain for the test that runs: it ends with the test, and shows the end of its logs when
  * the test fails.
  */
 export async function openChain(options: ChainOptions): Promise<Chain> {
-  const chain = await Chain.open(options);
+  const { define, partitions, createTopic = true, env = {} } = options;
+  const chain = await Chain.open({
+    servers: { brokers: inject('kafkaBrokers'), databaseUrl: inject('databaseUrl') },
+    sources: [{ name: 'orders', partitions }],
+    define: ([orders]) => define(orders?.source ?? '', orders?.topic ?? ''),
+    env,
+  });
+  if (createTopic) {
+    await chain.createTopic();
+  }
   onTestFinished(async ({ task }) => {
     if (task.result?.state === 'fail') {
       console.error(chain.logTails());
@@ -68,51 +78,39 @@ export async function openChain(options: ChainOptions): Promise<Chain> {
 }
 
 /**
- * The whole system for one test: a source topic and a database of its own, the services as processes
- * from their bundles, and a memory of every record that was produced.
+ * The whole system for one test: source topics and a database of its own, the services as processes
+ * from their bundles, and a memory of every record that was produced. What is said of a source
+ * without naming one is of the first.
  */
 export class Chain {
-  readonly source: string;
-  readonly topic: string;
+  readonly sources: readonly SourceTopic[];
   readonly databaseUrl: string;
   readonly kafka: Kafka;
   readonly pool: pg.Pool;
   readonly definition: string;
-  /** All that a read_committed reader may see, in the order of each partition. */
-  readonly produced: ProducedRecord[] = [];
-  readonly #brokers: string;
-  readonly #directory: string;
+  /** Where the services have their logs and spools. */
+  readonly directory: string;
+  readonly #first: SourceTopic;
+  readonly #seenByServices: Addresses;
   readonly #env: Readonly<Record<string, string>>;
   readonly #running = new Set<ServiceProcess>();
   readonly #logs = new Set<string>();
-  /** Next offset of each partition of the source, counted here and not asked of any client. */
-  #next: bigint[];
-  #sends = 0;
 
-  static async open(options: ChainOptions): Promise<Chain> {
-    const brokers = inject('kafkaBrokers');
+  /** The topics aren't made yet. */
+  static async open(options: SystemOptions): Promise<Chain> {
+    const { brokers, databaseUrl } = options.servers;
     const kafka = await connect({ brokers: brokers.split(','), clientId: 'test', logger: quiet });
-    const chain = new Chain(
-      options,
-      brokers,
-      kafka,
-      await createDatabase(inject('databaseUrl'), 'e2e'),
-    );
-    if (options.createTopic !== false) {
-      await chain.createTopic();
-    }
-    return chain;
+    return new Chain(options, kafka, await createDatabase(databaseUrl, 'e2e'));
   }
 
-  private constructor(
-    { define, partitions, env = {} }: ChainOptions,
-    brokers: string,
-    kafka: Kafka,
-    databaseUrl: string,
-  ) {
-    const unique = randomBytes(4).toString('hex');
-    this.source = `orders_${unique}`;
-    this.topic = `e2e-orders-${unique}`;
+  private constructor(options: SystemOptions, kafka: Kafka, databaseUrl: string) {
+    const { brokers } = options.servers;
+    this.sources = options.sources.map((source) => new SourceTopic({ ...source, kafka, brokers }));
+    const [first] = this.sources;
+    if (first === undefined) {
+      throw new RangeError('A chain has a source.');
+    }
+    this.#first = first;
     this.kafka = kafka;
     this.databaseUrl = databaseUrl;
     this.pool = new pg.Pool({
@@ -123,36 +121,52 @@ export class Chain {
       options: '-c TimeZone=UTC -c work_mem=256MB -c jit=off',
     });
     this.pool.on('error', () => undefined);
-    this.#brokers = brokers;
-    this.#env = env;
-    this.#next = Array<bigint>(partitions).fill(0n);
-    this.#directory = mkdtempSync(path.join(tmpdir(), 'anabranch-e2e-'));
-    const files = path.join(this.#directory, 'definition');
+    this.#seenByServices = options.seenByServices?.(databaseUrl) ?? { brokers, databaseUrl };
+    this.#env = options.env ?? {};
+    const folder = mkdtempSync(path.join(tmpdir(), 'anabranch-e2e-'));
+    this.directory = path.join(folder, 'services');
+    const files = path.join(folder, 'definition');
     mkdirSync(files);
-    for (const [name, content] of Object.entries(define(this.source, this.topic))) {
+    for (const [name, content] of Object.entries(options.define(this.sources))) {
       writeFileSync(path.join(files, name), content);
     }
     this.definition = path.join(files, 'anabranch.yaml');
   }
 
+  get source(): string {
+    return this.#first.source;
+  }
+
+  get topic(): string {
+    return this.#first.topic;
+  }
+
   get partitions(): number {
-    return this.#next.length;
+    return this.#first.partitions;
   }
 
-  async createTopic(): Promise<void> {
-    // The records' timestamps are of 2025: retention would take them away.
-    const configs = { 'retention.ms': '-1' };
-    await this.kafka.admin.ensureTopics([
-      { name: this.topic, partitions: this.#next.length, configs },
-    ]);
+  get produced(): readonly ProducedRecord[] {
+    return this.#first.produced;
   }
 
-  async addPartitions(count: number): Promise<void> {
-    this.#next = [...this.#next, ...Array<bigint>(count - this.#next.length).fill(0n)];
-    await this.kafka.admin.createPartitions(this.topic, count);
-    // kafkajs leaves out, without a word, what is for a partition that it hasn't heard of yet.
-    await this.#producer?.close();
-    this.#producer = undefined;
+  createTopic(): Promise<void> {
+    return this.#first.create();
+  }
+
+  addPartitions(count: number): Promise<void> {
+    return this.#first.addPartitions(count);
+  }
+
+  produce(records: readonly SourceRecord[]): Promise<void> {
+    return this.#first.produce(records);
+  }
+
+  produceInTransaction(records: readonly SourceRecord[]): Promise<void> {
+    return this.#first.produceInTransaction(records);
+  }
+
+  produceAborted(first: readonly SourceRecord[], second: readonly SourceRecord[]): Promise<void> {
+    return this.#first.produceAborted(first, second);
   }
 
   start(
@@ -166,9 +180,8 @@ export class Chain {
     const started = new ServiceProcess({
       service,
       instance,
-      directory: path.join(this.#directory, 'services'),
-      brokers: this.#brokers,
-      databaseUrl: this.databaseUrl,
+      directory: this.directory,
+      ...this.#seenByServices,
       definition: this.definition,
       ...(options.onLog && { onLog: options.onLog }),
       env: { ...this.#env, ...options.env },
@@ -233,74 +246,12 @@ export class Chain {
     );
   }
 
-  /** Sends records with one of the codecs, each in turn. */
-  async produce(records: readonly SourceRecord[]): Promise<void> {
-    const compression = codecs[this.#sends++ % codecs.length] as Codec;
-    const producer = (this.#producer ??= this.kafka.producer());
-    await producer.send(
-      this.topic,
-      records.map(({ partition, key, value, headers, timestamp }) => ({
-        partition,
-        key,
-        value,
-        headers,
-        timestamp,
-      })),
-      { compression },
-    );
-    this.#remember(records);
-  }
-
-  /** Sends records in a transaction of their own. */
-  async produceInTransaction(records: readonly SourceRecord[]): Promise<void> {
-    const producer = await this.kafka.transactionalProducer({ transactionalId: `${this.topic}.c` });
-    try {
-      await producer.commit(records.map(this.#outgoing), [], null);
-      this.#remember(records);
-      this.#skipMarkers(records);
-      await this.#markersWritten();
-    } finally {
-      await producer.close();
-    }
-  }
-
-  /**
-   * Sends records that nobody may ever see: two transactions over the same partitions, interleaved,
-   * and both aborted, the later one first.
-   */
-  async produceAborted(
-    first: readonly SourceRecord[],
-    second: readonly SourceRecord[],
-  ): Promise<void> {
-    const open = (name: string): Promise<TransactionalProducer> =>
-      this.kafka.transactionalProducer({ transactionalId: `${this.topic}.${name}` });
-    const [a, b] = await Promise.all([open('a'), open('b')]);
-    try {
-      const [outer, inner] = await Promise.all([a.begin(), b.begin()]);
-      const half = Math.ceil(first.length / 2);
-      await outer.send(first.slice(0, half).map(this.#outgoing));
-      await inner.send(second.map(this.#outgoing));
-      await outer.send(first.slice(half).map(this.#outgoing));
-      for (const { partition } of [...first, ...second]) {
-        this.#take(partition);
-      }
-      await inner.abort();
-      this.#skipMarkers(second);
-      await this.#markersWritten();
-      await outer.abort();
-      this.#skipMarkers(first);
-      await this.#markersWritten();
-    } finally {
-      await Promise.all([a.close(), b.close()]);
-    }
-  }
-
   /** Applied up to; empty while there is no table or no row yet. */
-  async frontiers(): Promise<Frontier[]> {
+  async frontiers({ source } = this.#first): Promise<Frontier[]> {
     const rows = await this.query<{ partition: number; branch: 'stream' | 'batch'; next: string }>(
       `SELECT partition, branch, next_offset AS next FROM anabranch.frontier
        WHERE source = $1 AND next_offset IS NOT NULL ORDER BY 1, 2`,
-      [this.source],
+      [source],
     ).catch((error: unknown) => {
       if (['42P01', '3F000'].includes((error as { code?: string }).code ?? '')) {
         return [];
@@ -311,8 +262,8 @@ export class Chain {
   }
 
   /** Sum of the frontiers of one branch: what rises while that branch makes progress. */
-  async progress(branch: 'stream' | 'batch'): Promise<bigint> {
-    const frontiers = await this.frontiers();
+  async progress(branch: 'stream' | 'batch', source = this.#first): Promise<bigint> {
+    const frontiers = await this.frontiers(source);
     return frontiers
       .filter((frontier) => frontier.branch === branch)
       .reduce((sum, { next }) => sum + next, 0n);
@@ -323,15 +274,31 @@ export class Chain {
    * @throws at once when a partition was halted
    */
   async settled(): Promise<void> {
-    await this.#checkEnds();
-    const ends = new Map<number, bigint>();
-    for (const { partition, offset } of this.produced) {
-      ends.set(partition, offset + 1n);
+    for (const source of this.sources) {
+      await this.#applied(source);
     }
+    let counts: unknown;
+    await this.eventually(
+      'all dead letters to be stored',
+      async () => {
+        const [row] = await this.query<{ stored: string; counted: string }>(`
+          SELECT (SELECT count(*) FROM anabranch.dead_letters) AS stored,
+            (SELECT coalesce(sum(dead_records), 0) FROM anabranch.ledger WHERE branch = 'stream')
+            + (SELECT coalesce(sum(dead_records), 0) FROM anabranch.table_counts) AS counted`);
+        counts = row;
+        return row?.stored === row?.counted ? true : undefined;
+      },
+      () => JSON.stringify(counts),
+    );
+  }
+
+  async #applied(source: SourceTopic): Promise<void> {
+    await source.checkEnds();
+    const ends = source.lastOffsets();
     await this.eventually(
       'all records to be applied',
       async () => {
-        const frontiers = await this.frontiers();
+        const frontiers = await this.frontiers(source);
         const isThrough = [...ends].every(([partition, end]) =>
           ['stream', 'batch'].every((branch) =>
             frontiers.some(
@@ -353,20 +320,7 @@ export class Chain {
         return isThrough ? true : undefined;
       },
       async () =>
-        `Ends: ${show([...ends].map(([partition, end]) => ({ partition, end })))}; frontiers: ${show(await this.frontiers())}`,
-    );
-    let counts: unknown;
-    await this.eventually(
-      'all dead letters to be stored',
-      async () => {
-        const [row] = await this.query<{ stored: string; counted: string }>(`
-          SELECT (SELECT count(*) FROM anabranch.dead_letters) AS stored,
-            (SELECT coalesce(sum(dead_records), 0) FROM anabranch.ledger WHERE branch = 'stream')
-            + (SELECT coalesce(sum(dead_records), 0) FROM anabranch.table_counts) AS counted`);
-        counts = row;
-        return row?.stored === row?.counted ? true : undefined;
-      },
-      () => JSON.stringify(counts),
+        `Ends: ${show([...ends].map(([partition, end]) => ({ partition, end })))}; frontiers: ${show(await this.frontiers(source))}`,
     );
   }
 
@@ -392,76 +346,11 @@ export class Chain {
       service.resume();
     }
     await Promise.all([...this.#running].map((service) => service.kill()));
-    await this.#producer?.close();
     await this.pool.end();
-    const internal = Object.values(internalTopics(this.topic)) as string[];
-    for (const topic of [this.topic, ...internal]) {
-      await this.kafka.admin.deleteTopics([topic]).catch(() => undefined);
-    }
+    await Promise.all(this.sources.map((source) => source.delete()));
     await this.kafka.close();
     await dropDatabase(this.databaseUrl);
-    rmSync(this.#directory, { recursive: true, force: true });
-  }
-
-  #producer: ReturnType<Kafka['producer']> | undefined;
-
-  readonly #outgoing = ({
-    partition,
-    key,
-    value,
-    headers,
-    timestamp,
-  }: SourceRecord): OutgoingMessage => ({
-    topic: this.topic,
-    partition,
-    key,
-    value,
-    headers,
-    timestamp,
-  });
-
-  #remember(records: readonly SourceRecord[]): void {
-    for (const record of records) {
-      this.produced.push({ ...record, offset: this.#take(record.partition) });
-    }
-  }
-
-  /** A transaction's end takes an offset of each partition that it wrote to. */
-  #skipMarkers(records: readonly SourceRecord[]): void {
-    for (const partition of new Set(records.map((record) => record.partition))) {
-      this.#take(partition);
-    }
-  }
-
-  #take(partition: number): bigint {
-    const offset = this.#next[partition];
-    if (offset === undefined) {
-      throw new RangeError(`The source has no partition ${partition}.`);
-    }
-    this.#next[partition] = offset + 1n;
-    return offset;
-  }
-
-  /** A broker ends a transaction first and writes its markers then: what is sent next may overtake them. */
-  async #markersWritten(): Promise<void> {
-    await this.eventually('the transactions to be marked as ended', async () =>
-      String(await this.#ends()) === String(this.#next) ? true : undefined,
-    );
-  }
-
-  /** What is compared later rests on the offsets counted here: a repeated send would shift them. */
-  async #checkEnds(): Promise<void> {
-    const ends = await this.#ends();
-    if (String(ends) !== String(this.#next)) {
-      throw new Error(
-        `The source ends at ${String(ends)}, though what was produced makes ${String(this.#next)}.`,
-      );
-    }
-  }
-
-  async #ends(): Promise<bigint[]> {
-    const ends = await endsOf(this.topic, this.#next.length);
-    return ends.map(({ all }) => all);
+    rmSync(path.dirname(this.directory), { recursive: true, force: true });
   }
 }
 

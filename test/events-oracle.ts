@@ -1,16 +1,15 @@
 import { expect } from 'vitest';
-import type { Chain } from './chain.ts';
 import {
   type Comparison,
   expectDeadLetters,
   expectLedger,
   expectTables,
   loadRecords,
+  type Subject,
 } from './oracle.ts';
 
-/** The sound records, typed, with the split rule that must have chosen each. */
-const events = (batchRules: readonly string[]): string => `
-CREATE TABLE oracle.sound AS
+/** The beginning of a query: `typed` are the sound records of `events.avsc`. */
+export const withTyped = `
 WITH decoded AS MATERIALIZED (
   SELECT r.*, octet_length(value) AS bytes, ltrim(convert_from(value, 'UTF8'), chr(65279))::jsonb AS v
   FROM oracle.records r WHERE dead IS NULL
@@ -37,7 +36,12 @@ WITH decoded AS MATERIALIZED (
       THEN 'epoch'::timestamptz + (v ->> 'event_time')::bigint * interval '1 millisecond'
       ELSE (v ->> 'event_time')::timestamptz END AS event_time
   FROM decoded
-), timed AS (
+)`;
+
+/** The sound records, typed, with the split rule that must have chosen each. */
+const events = (batchRules: readonly string[]): string => `
+CREATE TABLE oracle.sound AS
+${withTyped}, timed AS (
   SELECT *, produced_at - event_time AS age,
     max(event_time) OVER (PARTITION BY partition ORDER BY record_offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
       - interval '5 seconds' - event_time AS late_by
@@ -103,7 +107,7 @@ const comparisons: Comparison[] = [
  * @param batchRules the split rules that lead to the batch branch
  */
 export async function expectEvents(
-  chain: Chain,
+  chain: Subject,
   batchRules: readonly string[] = ['bulk', 'large', 'refunds', 'aged', 'late'],
 ): Promise<void> {
   await loadRecords(chain);
@@ -120,10 +124,11 @@ export async function expectEvents(
 }
 
 /** Which rule chose how many records of each partition. */
-async function expectRules(chain: Chain): Promise<void> {
+async function expectRules(chain: Subject): Promise<void> {
   const rules = await chain.query(
     `SELECT partition, rule, sum(records)::int AS records FROM anabranch.split
-     WHERE rule <> 'dead' GROUP BY 1, 2 HAVING sum(records) > 0 ORDER BY 1, 2`,
+     WHERE rule <> 'dead' AND source = $1 GROUP BY 1, 2 HAVING sum(records) > 0 ORDER BY 1, 2`,
+    [chain.source],
   );
   expect(rules).toEqual(
     await chain.query(
@@ -133,10 +138,11 @@ async function expectRules(chain: Chain): Promise<void> {
 }
 
 /** The records on which a table's expression failed: dead for this table, and for no other. */
-async function expectExpressionLetters(chain: Chain): Promise<void> {
+async function expectExpressionLetters(chain: Subject): Promise<void> {
   const letters = await chain.query(
     `SELECT partition, record_offset::text, table_name, code, record_value FROM anabranch.dead_letters
-     WHERE table_name <> '' ORDER BY partition, dead_letters.record_offset`,
+     WHERE table_name <> '' AND source = $1 ORDER BY partition, dead_letters.record_offset`,
+    [chain.source],
   );
   expect(letters).toEqual(
     await chain.query(

@@ -1,6 +1,5 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import { inject } from 'vitest';
 
 /** The ends of a partition: as all readers see it, and as read_committed readers do. */
 export interface Ends {
@@ -12,9 +11,9 @@ export interface Ends {
  * Asks a broker for the two ends of each partition. They differ while a transaction is open that has
  * written to it: which no client library tells.
  */
-export async function endsOf(topic: string, partitions: number): Promise<Ends[]> {
+export async function endsOf(brokers: string, topic: string, partitions: number): Promise<Ends[]> {
   const [all, committed] = await Promise.all(
-    [0, 1].map((isolation) => listOffsets(topic, partitions, isolation)),
+    [0, 1].map((isolation) => listOffsets(brokers, topic, partitions, isolation)),
   );
   return Array.from({ length: partitions }, (_, partition) => ({
     all: all?.[partition] ?? 0n,
@@ -27,6 +26,7 @@ const latest = -1n;
 
 /** ListOffsets, version 2, of Kafka's protocol. */
 async function listOffsets(
+  brokers: string,
   topic: string,
   partitions: number,
   isolation: number,
@@ -49,7 +49,7 @@ async function listOffsets(
     at = body.writeInt32BE(partition, at);
     at = body.writeBigInt64BE(latest, at);
   }
-  const answer = await ask(body);
+  const answer = await ask(brokers, body);
   // Size, correlation id, throttle time, number of topics, the topic's name, number of partitions.
   let read = 4 + 4 + 4 + 4 + 2 + name.length + 4;
   const ends: bigint[] = [];
@@ -64,8 +64,8 @@ async function listOffsets(
   return ends;
 }
 
-async function ask(request: Buffer): Promise<Buffer> {
-  const [host = '', port = ''] = (inject('kafkaBrokers').split(',')[0] ?? '').split(/:(?=\d+$)/);
+async function ask(brokers: string, request: Buffer): Promise<Buffer> {
+  const [host = '', port = ''] = (brokers.split(',')[0] ?? '').split(/:(?=\d+$)/);
   const socket = connect(Number(port), host);
   try {
     socket.write(request);

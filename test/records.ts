@@ -1,3 +1,5 @@
+import { mulberry32 } from './random.ts';
+
 /** One record as a producer sends it, and what is to become of it. */
 export interface SourceRecord {
   readonly partition: number;
@@ -51,7 +53,7 @@ const labels = [
  * their limits, and about one in a hundred malformed in one of many ways.
  */
 export class RecordGenerator {
-  readonly #partitions: number;
+  #partitions: number;
   readonly #random: () => number;
   /** Milliseconds of event time between two records. */
   readonly #stride: number;
@@ -62,6 +64,11 @@ export class RecordGenerator {
     this.#partitions = partitions;
     this.#random = mulberry32(seed);
     this.#stride = stride;
+  }
+
+  /** From now on there are more partitions. */
+  grow(partitions: number): void {
+    this.#partitions = partitions;
   }
 
   take(count: number): SourceRecord[] {
@@ -301,14 +308,3 @@ export class RecordGenerator {
 
 /** Keys that a careless client takes for the marker of a transaction's end. */
 const markerLookAlikes = [Buffer.from([0, 0, 0, 0]), Buffer.from('00000000'), Buffer.alloc(0)];
-
-/** A small generator of random numbers in [0, 1): the same seed gives the same ones everywhere. */
-function mulberry32(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
-}

@@ -1,6 +1,6 @@
 import { internalTopics } from '@anabranch/contract';
 import type { ServiceProcess } from '@anabranch/servers';
-import { expect, test } from 'vitest';
+import { expect, inject, test } from 'vitest';
 import { type Chain, openChain, partitionsIn } from './chain.ts';
 import { eventsDefinition } from './events.ts';
 import { expectEvents } from './events-oracle.ts';
@@ -37,7 +37,7 @@ async function stopInside(
 /** Waits a moment for a transaction to have written to the topic. */
 async function isWritten(topic: string): Promise<boolean> {
   for (let look = 0; look < 100; look++) {
-    const ends = await endsOf(topic, partitions);
+    const ends = await endsOf(inject('kafkaBrokers'), topic, partitions);
     if (ends.some(({ all, committed }) => committed < all)) {
       return true;
     }
@@ -52,7 +52,7 @@ const looks = 8;
 async function isHeldBack(chain: Chain, topic: string): Promise<boolean> {
   let held: Map<number, bigint> | undefined;
   for (let look = 0; look < looks; look++) {
-    const ends = await endsOf(topic, partitions);
+    const ends = await endsOf(inject('kafkaBrokers'), topic, partitions);
     const now = new Map(
       ends.flatMap(({ all, committed }, partition) =>
         committed < all ? [[partition, committed] as const] : [],
