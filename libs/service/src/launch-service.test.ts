@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { request } from 'node:http';
+import { connect, type Socket } from 'node:net';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { ConfigError, ServiceError } from './errors.ts';
 import { exitCodes } from './exit-codes.ts';
@@ -162,6 +164,59 @@ describe('a launched service', () => {
     // The connection may also be closed under the body.
     expect([404, 'EPIPE', 'ECONNRESET']).toContain(await answer);
     expect((await ask(port, '/health/live')).status).toBe(200);
+  });
+
+  test('answers HEAD as GET, without the page', async () => {
+    const { port } = await launch(() => Promise.resolve(idle));
+    for (const path of ['/health/live', '/metrics']) {
+      expect(await ask(port, path, 'HEAD')).toMatchObject({ status: 200, body: '' });
+    }
+    expect(await ask(port, '/nowhere', 'HEAD')).toMatchObject({ status: 404, body: '' });
+  });
+
+  test('refuses long headers, and waits for no slow client', async () => {
+    const { port } = await launch(() => Promise.resolve(idle));
+    const answerTo = async (sent: string): Promise<string> => {
+      const socket = connect({ port, host: '127.0.0.1' });
+      let answer = '';
+      socket.setEncoding('utf8').on('data', (part: string) => {
+        answer += part;
+      });
+      socket.on('error', () => undefined);
+      socket.write(sent);
+      await once(socket, 'close');
+      return answer;
+    };
+    const head = 'GET /health/live HTTP/1.1\r\nhost: a\r\n';
+    const [long, partly, silent] = await Promise.all([
+      answerTo(`${head}x: ${'y'.repeat(9_000)}\r\n\r\n`),
+      // These two never end; without a limit this test wouldn't either.
+      answerTo(head),
+      answerTo(''),
+    ]);
+    expect(long).toContain('431');
+    expect(partly).toContain('408');
+    expect(silent).not.toContain('200');
+  }, 60_000);
+
+  test('has at most 100 connections', async () => {
+    const { port } = await launch(() => Promise.resolve(idle));
+    const sockets: Socket[] = [];
+    for (let opened = 0; opened < 100; opened++) {
+      const socket = connect({ port, host: '127.0.0.1' });
+      sockets.push(socket);
+      await once(socket, 'connect');
+    }
+    await expect(ask(port, '/health/live')).rejects.toThrow(/hang up|ECONNRESET/);
+    for (const socket of sockets) {
+      socket.destroy();
+    }
+    await vi.waitUntil(() =>
+      ask(port, '/health/live').then(
+        ({ status }) => status === 200,
+        () => false,
+      ),
+    );
   });
 
   test('that fails says so in live until it exits with the code', async () => {

@@ -133,13 +133,24 @@ interface Reply {
 async function createApp(
   lifecycle: Lifecycle,
   page: MetricsPage,
+/** A probe or a scrape is a line and some headers; who takes longer to send them is a fault, or worse. */
+const requestMilliseconds = 5_000;
+/** Probes, Prometheus and a curious operator: more would only cost the service its memory and files. */
+const mostConnections = 100;
+
   log: Log,
 ): Promise<NestFastifyApplication> {
   const adapter = new FastifyAdapter({
     // Otherwise a scraper's idle connection holds up the shutdown.
     forceCloseConnections: true,
     connectionTimeout: 10_000,
-    requestTimeout: 10_000,
+    requestTimeout: requestMilliseconds,
+    http: {
+      headersTimeout: requestMilliseconds,
+      // Else Node looks for slow requests every 30 s only.
+      connectionsCheckingInterval: 1_000,
+      maxHeaderSize: 8_192,
+    },
     // Of a URL that can't be decoded; like every other answer, it doesn't repeat what was asked for.
     frameworkErrors: (_error: unknown, _request: unknown, reply: Reply) => {
       void reply.code(404).send();
@@ -161,6 +172,7 @@ async function createApp(
 }
 
 async function listen(app: NestFastifyApplication, host: string, port: number): Promise<number> {
+  adapter.getInstance().server.maxConnections = mostConnections;
   try {
     await app.listen(port, host);
   } catch (error) {
