@@ -1,3 +1,4 @@
+import { createPrivateKey, generateKeyPairSync } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,12 +9,42 @@ import { readConfig, shownConfig } from './config.ts';
 import type { Environment, SettingsOf } from './config.ts';
 import { ConfigError } from './errors.ts';
 import { exitCodes } from './exit-codes.ts';
-import { decimal, isSecret, kafkaConnection, secret, settings, text } from './settings.ts';
+import {
+  decimal,
+  isSecret,
+  kafkaConnection,
+  kafkaWarnings,
+  secret,
+  settings,
+  text,
+} from './settings.ts';
 
 const schema = settings({
   DATABASE_URL: secret().optional().describe('where Postgres is'),
   EVERY_SECONDS: decimal(0, 60).default(1).describe('how often'),
 });
+/** Made once, valid for a hundred years; in other places the tests make their own. */
+const pem = `-----BEGIN CERTIFICATE-----
+MIIBdjCCARugAwIBAgIUJGP3IqQBzuST2N7KPO0JChsPA3kwCgYIKoZIzj0EAwIw
+DzENMAsGA1UEAwwEdGVzdDAgFw0yNjExMjUxODIwMjBaGA8yMTI2MTEwMTE4MjAy
+MFowDzENMAsGA1UEAwwEdGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABLyM
+kV/o1kj970N2uQbbY6rRiM0ij1mTi9EavBS/5Jd4SvfdTVVp2bPwaxE7AunEMO+4
+5FxpvqZjhEkmH06rcEKjUzBRMB0GA1UdDgQWBBRNZnZUlMcduQoH9Rr6CCyQ8I2T
+0jAfBgNVHSMEGDAWgBRNZnZUlMcduQoH9Rr6CCyQ8I2T0jAPBgNVHRMBAf8EBTAD
+AQH/MAoGCCqGSM49BAMCA0kAMEYCIQCtiEtDAJG7Egl/Hv8YLDMGtV5J1ePYx2Wm
+aT/PWSlOlwIhANCSAoAuDNjpSharmYrz0zbPLPa/xOP4+h0FC1/3JTPi
+-----END CERTIFICATE-----`;
+const key = `-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg3ePl4ePQMw52M6Gt
+i/nf3OAYFXeb4SVs/T9DfO12NNyhRANCAAS8jJFf6NZI/e9DdrkG22Oq0YjNIo9Z
+k4vRGrwUv+SXeEr33U1Vadmz8GsROwLpxDDvuORcab6mY4RJJh9Oq3BC
+-----END PRIVATE KEY-----`;
+const otherKey = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  .privateKey.export({ type: 'pkcs8', format: 'pem' })
+  .toString();
+const lockedKey = createPrivateKey(key)
+  .export({ type: 'pkcs8', format: 'pem', cipher: 'aes-128-cbc', passphrase: 'x' })
+  .toString();
 const brokers = { KAFKA_BROKERS: 'localhost:9092' };
 
 function faultsOf<C>(of: SettingsOf<C>, env: Environment): readonly string[] {
@@ -32,6 +63,7 @@ describe('settings', () => {
     expect(readConfig(schema, brokers)).toEqual({
       KAFKA_BROKERS: ['localhost:9092'],
       KAFKA_SSL: false,
+      KAFKA_SSL_INSECURE_SKIP_VERIFY: false,
       INSTANCE: hostname(),
       ANABRANCH_DEFINITION: 'anabranch.yaml',
       HOST: '0.0.0.0',
@@ -222,8 +254,6 @@ describe('files', () => {
 });
 
 describe('the connection to Kafka', () => {
-  const pem = '-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----';
-
   test('is plain where nothing else is said', () => {
     expect(kafkaConnection(readConfig(schema, brokers))).toEqual({
       brokers: ['localhost:9092'],
@@ -242,10 +272,74 @@ describe('the connection to Kafka', () => {
     };
     expect(kafkaConnection(readConfig(schema, env))).toEqual({
       brokers: ['localhost:9092'],
-      ssl: { ca: pem },
+      ssl: { rejectUnauthorized: true, ca: pem },
       sasl: { mechanism: 'scram-sha-512', username: 'me', password: 'pw' },
     });
-    expect(kafkaConnection(readConfig(schema, { ...brokers, KAFKA_SSL: 'true' })).ssl).toBe(true);
+    const systems = readConfig(schema, { ...brokers, KAFKA_SSL: 'true' });
+    expect(kafkaConnection(systems).ssl).toEqual({ rejectUnauthorized: true });
+    const own = { KAFKA_SSL: 'true', KAFKA_CERT: pem, KAFKA_KEY: key };
+    expect(kafkaConnection(readConfig(schema, { ...brokers, ...own })).ssl).toEqual({
+      rejectUnauthorized: true,
+      cert: pem,
+      key: expect.stringContaining(key.trim()) as string,
+    });
+  });
+
+  test('is verified unless a setting says otherwise that nobody can overlook', () => {
+    const env = { ...brokers, KAFKA_SSL: 'true', KAFKA_SSL_INSECURE_SKIP_VERIFY: 'true' };
+    const config = readConfig(schema, env);
+    expect(kafkaConnection(config).ssl).toEqual({ rejectUnauthorized: false });
+    expect(kafkaWarnings(config)).toEqual([
+      expect.stringMatching(/^KAFKA_SSL_INSECURE_SKIP_VERIFY is on/),
+    ]);
+    expect(faultsOf(schema, { ...env, KAFKA_SSL: 'false' })).toEqual([
+      'KAFKA_SSL must be true when KAFKA_SSL_INSECURE_SKIP_VERIFY is set',
+    ]);
+    expect(faultsOf(schema, { ...env, KAFKA_CA: pem })).toEqual([
+      expect.stringMatching(/^KAFKA_SSL_INSECURE_SKIP_VERIFY must be false when KAFKA_CA is set/),
+    ]);
+  });
+
+  test('without TLS a login is warned of, a password in clear text most of all', () => {
+    const login = { ...brokers, KAFKA_USERNAME: 'me', KAFKA_PASSWORD: 'pw' };
+    const warnings = (mechanism: string, ssl: string) =>
+      kafkaWarnings(
+        readConfig(schema, { ...login, KAFKA_SASL_MECHANISM: mechanism, KAFKA_SSL: ssl }),
+      );
+    expect(warnings('PLAIN', 'false')).toEqual([expect.stringMatching(/^the password/)]);
+    expect(warnings('SCRAM-SHA-256', 'false')).toEqual([expect.stringMatching(/^everything but/)]);
+    expect(warnings('PLAIN', 'true')).toEqual([]);
+    expect(kafkaWarnings(readConfig(schema, brokers))).toEqual([]);
+  });
+
+  test.each([
+    ['a CA that is cut off', { KAFKA_CA: pem.slice(0, 200) }, /^KAFKA_CA is cut off or damaged/],
+    ['a second CA that is cut off', { KAFKA_CA: pem + pem.slice(0, 200) }, /^KAFKA_CA is cut off/],
+    ['a damaged CA', { KAFKA_CA: pem.replace('MIIB', 'MIIA') }, /^KAFKA_CA is cut off or damaged/],
+    [
+      'a damaged certificate',
+      { KAFKA_CERT: pem.replace('MIIB', 'MIIA'), KAFKA_KEY: key },
+      /^KAFKA_CERT is/,
+    ],
+    [
+      'a key that is none',
+      { KAFKA_CERT: pem, KAFKA_KEY: 'canary' },
+      /^KAFKA_KEY must be a private key/,
+    ],
+    [
+      'a key with a passphrase',
+      { KAFKA_CERT: pem, KAFKA_KEY: lockedKey },
+      /^KAFKA_KEY must be .*passphrase/,
+    ],
+    [
+      'the key of another certificate',
+      { KAFKA_CERT: pem, KAFKA_KEY: otherKey },
+      /^KAFKA_KEY is not the key/,
+    ],
+  ])('%s is a fault, and not shown', (_, files, fault) => {
+    const faults = faultsOf(schema, { ...brokers, KAFKA_SSL: 'true', ...files });
+    expect(faults).toEqual([expect.stringMatching(fault)]);
+    expect(faults.join()).not.toMatch(/canary|BEGIN|MIIB/);
   });
 
   test('half of a login or of a certificate is a fault, shown together with all others', () => {

@@ -18,6 +18,7 @@ export { hideCredentials, messageOf, printable } from './printable.ts';
 export { runService } from './run-service.ts';
 export {
   addresses,
+  certificate,
   choice,
   commonSettings,
   decimal,
@@ -30,9 +31,14 @@ export {
   settings,
   text,
 } from './settings.ts';
-export type { CommonConfig, KafkaConnection } from './settings.ts';
+export type { CommonConfig, KafkaConnection, SettingValues } from './settings.ts';
 export { SourceLoops } from './source-loops.ts';
 export { StageClock } from './stage-clock.ts';
 export type { StageCost } from './stage-clock.ts';
+export { tlsFaults, tlsOptions } from './tls-settings.ts';
+export type { TlsOptions } from './tls-settings.ts';
+export { parseTraceparent, readTraceparent, traceHeader } from './trace-context.ts';
+export type { SpanContext } from './trace-context.ts';
+export { mostLinks, rangeAttributes, StepSpans, Tracer } from './tracer.ts';
 export { waitFor } from './wait-for.ts';
 export type { WaitOptions } from './wait-for.ts';

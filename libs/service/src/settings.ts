@@ -1,5 +1,6 @@
 import { hostname } from 'node:os';
 import { z } from 'zod';
+import { tlsFaults, type TlsOptions, tlsOptions } from './tls-settings.ts';
 import { logFormats, logLevels } from './log.ts';
 
 /** Holds a mark for each setting whose value may never be shown. */
@@ -77,6 +78,11 @@ export function flag() {
   return setting('true or false', (value) => ({ true: true, false: false })[value.toLowerCase()]);
 }
 
+/** One or more certificates in PEM. */
+export function certificate() {
+  return text('a certificate in PEM', /-----BEGIN CERTIFICATE-----/);
+}
+
 /** A size in the words that DuckDB takes for its memory limit, such as `192MB`. */
 export function memory() {
   return text('a size such as 192MB or 1.5GiB', /^\d{1,9}(\.\d{1,3})? ?[KMGT]i?B$/i);
@@ -104,13 +110,16 @@ export const commonSettings = {
     'the brokers to begin with, as host:port, with commas between several',
   ),
   KAFKA_SSL: flag().default(false).describe('whether to speak TLS with the brokers'),
-  KAFKA_CA: text('a certificate in PEM', /-----BEGIN CERTIFICATE-----/)
+  KAFKA_CA: certificate()
     .optional()
     .describe("the certificate authority of the brokers, in PEM; without it the system's"),
-  KAFKA_CERT: text('a certificate in PEM', /-----BEGIN CERTIFICATE-----/)
+  KAFKA_CERT: certificate()
     .optional()
     .describe('the certificate by which the service identifies itself to the brokers, in PEM'),
   KAFKA_KEY: secret().optional().describe('the private key of KAFKA_CERT, in PEM'),
+  KAFKA_SSL_INSECURE_SKIP_VERIFY: flag()
+    .default(false)
+    .describe('true: whoever answers is taken for the broker, so TLS protects from nobody'),
   KAFKA_SASL_MECHANISM: choice(['PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512'])
     .optional()
     .describe('how to log in to the brokers; without it not at all'),
@@ -147,12 +156,18 @@ export const commonSettings = {
     ),
 };
 
-/** A service's settings: the common ones and its own, with what must hold between them. */
-export function settings<T extends z.ZodRawShape>(own: T) {
+/**
+ * A service's settings: the common ones and its own, with what must hold between them.
+ * @param ownFaults a line for each fault between its own, among values that may themselves be missing
+ */
+export function settings<T extends z.ZodRawShape>(
+  own: T,
+  ownFaults: (values: SettingValues) => string[] = () => [],
+) {
   return z.object({ ...commonSettings, ...own }).check(
     z.superRefine(
       (values, context) => {
-        for (const message of kafkaFaults(values)) {
+        for (const message of [...kafkaFaults(values), ...ownFaults(values)]) {
           context.addIssue({ code: 'custom', message, path: [], input: undefined });
         }
       },
@@ -162,12 +177,15 @@ export function settings<T extends z.ZodRawShape>(own: T) {
   );
 }
 
+/** By name; undefined where a setting is missing, or a text where it is wrong. */
+export type SettingValues = Readonly<Record<string, unknown>>;
+
 export type CommonConfig = z.infer<z.ZodObject<typeof commonSettings>>;
 
 /** How to reach and log in to Kafka. */
 export interface KafkaConnection {
   readonly brokers: readonly string[];
-  readonly ssl: boolean | { readonly ca?: string; readonly cert?: string; readonly key?: string };
+  readonly ssl: false | TlsOptions;
   readonly sasl?: Login;
 }
 
@@ -183,20 +201,36 @@ type Login = {
 
 /** What the settings say about the connection to Kafka, as Kafka's clients take it. */
 export function kafkaConnection(config: CommonConfig): KafkaConnection {
-  const { KAFKA_CA: ca, KAFKA_CERT: cert, KAFKA_KEY: key } = config;
   const {
     KAFKA_SASL_MECHANISM: mechanism,
     KAFKA_USERNAME: username = '',
     KAFKA_PASSWORD: password = '',
   } = config;
-  const files = { ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }) };
   return {
     brokers: config.KAFKA_BROKERS,
-    ssl: config.KAFKA_SSL && Object.keys(files).length > 0 ? files : config.KAFKA_SSL,
+    ssl: config.KAFKA_SSL && tlsOptions('KAFKA', config),
     ...(mechanism && {
       sasl: { mechanism: saslMechanisms[mechanism], username, password },
     }),
   };
+}
+
+/** What an operator should hear of at every start, though it is allowed. */
+export function kafkaWarnings(config: CommonConfig): string[] {
+  const warnings: string[] = [];
+  if (config.KAFKA_SSL_INSECURE_SKIP_VERIFY) {
+    warnings.push(
+      'KAFKA_SSL_INSECURE_SKIP_VERIFY is on: whoever answers in place of a broker can read and change everything',
+    );
+  }
+  if (config.KAFKA_SASL_MECHANISM !== undefined && !config.KAFKA_SSL) {
+    warnings.push(
+      config.KAFKA_SASL_MECHANISM === 'PLAIN'
+        ? 'the password of Kafka goes over the network as it is: set KAFKA_SSL to true'
+        : 'everything but the password of Kafka goes over the network as it is: set KAFKA_SSL to true',
+    );
+  }
+  return warnings;
 }
 
 const saslMechanisms = {
@@ -205,11 +239,10 @@ const saslMechanisms = {
   'SCRAM-SHA-512': 'scram-sha-512',
 } as const;
 
-function kafkaFaults(values: Readonly<Record<string, unknown>>): string[] {
+function kafkaFaults(values: SettingValues): string[] {
   const has = (name: keyof typeof commonSettings) => values[name] !== undefined;
   const faults: string[] = [];
-  const login = ['KAFKA_USERNAME', 'KAFKA_PASSWORD'] as const;
-  for (const name of login) {
+  for (const name of ['KAFKA_USERNAME', 'KAFKA_PASSWORD'] as const) {
     if (has('KAFKA_SASL_MECHANISM') && !has(name)) {
       faults.push(`${name} is missing: KAFKA_SASL_MECHANISM is set`);
     }
@@ -217,17 +250,5 @@ function kafkaFaults(values: Readonly<Record<string, unknown>>): string[] {
       faults.push(`KAFKA_SASL_MECHANISM is missing: ${name} is set`);
     }
   }
-  for (const name of ['KAFKA_CA', 'KAFKA_CERT', 'KAFKA_KEY'] as const) {
-    if (has(name) && values['KAFKA_SSL'] === false) {
-      faults.push(`KAFKA_SSL must be true when ${name} is set`);
-    }
-  }
-  if (has('KAFKA_CERT') !== has('KAFKA_KEY')) {
-    faults.push(
-      has('KAFKA_CERT')
-        ? 'KAFKA_KEY is missing: KAFKA_CERT is set'
-        : 'KAFKA_CERT is missing: KAFKA_KEY is set',
-    );
-  }
-  return faults;
+  return [...faults, ...tlsFaults('KAFKA', values)];
 }

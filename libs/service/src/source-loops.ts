@@ -2,7 +2,7 @@ import { connect, type Kafka, type StepLoop, type StepLoopOptions } from '@anabr
 import type { Metrics } from './create-metrics.ts';
 import type { ServiceContext } from './launch-service.ts';
 import type { Health, RunningService } from './lifecycle.ts';
-import { type CommonConfig, kafkaConnection } from './settings.ts';
+import { type CommonConfig, kafkaConnection, kafkaWarnings } from './settings.ts';
 
 /** What is a source's own of a step loop; the names and the session are the service's. */
 export type SourceLoopOptions = Omit<
@@ -55,6 +55,9 @@ export class SourceLoops implements RunningService {
   ): Promise<SourceLoops> {
     const { config, log: logger, signal } = context;
     const clientId = `anabranch.${service}.${config.INSTANCE}`;
+    for (const warning of kafkaWarnings(config)) {
+      logger.warn(warning);
+    }
     const kafka = await connect({ ...kafkaConnection(config), clientId, logger }, signal);
     return new SourceLoops(service, kafka, context, alsoClose);
   }
