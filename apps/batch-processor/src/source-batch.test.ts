@@ -6,7 +6,7 @@ import { type Block, encodeBlock, type Partial, PartialAssembler } from '@anabra
 import { testBlock, type TestWork, workOf } from '@anabranch/contract/testing';
 import { judge } from '@anabranch/coverage';
 import type { StepContext, StepResult } from '@anabranch/kafka';
-import { createMetrics, Log } from '@anabranch/service';
+import { createMetrics, Log, Tracer } from '@anabranch/service';
 import fc from 'fast-check';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { SourceBatch } from './source-batch.ts';
@@ -97,6 +97,7 @@ class Model {
       sliceBytes,
       log: new Log({ service: 'batch-processor', instance: 'one', write: () => {} }),
       metrics: this.metrics,
+      tracer: Tracer.off,
       processed: (partition, producedAt) => this.told.push([partition, producedAt]),
       now: () => this.now,
     });

@@ -20,10 +20,17 @@ import {
   BlockIntake,
   countFates,
   noneProcessed,
+  openSpans,
   partialMessages,
   type Stretch,
 } from '@anabranch/processor';
-import { type Log, type Metrics, StageClock } from '@anabranch/service';
+import {
+  type Log,
+  type Metrics,
+  StageClock,
+  type StepSpans,
+  type Tracer,
+} from '@anabranch/service';
 import { Cadence, type Trigger } from './cadence.ts';
 import { removeFiles, type Slice, slicesOf, Spool, type SpooledPart } from './spool.ts';
 
@@ -39,6 +46,7 @@ export interface SourceBatchOptions {
   readonly sliceBytes: number;
   readonly log: Log;
   readonly metrics: Metrics;
+  readonly tracer: Tracer;
   /** Told of what is committed: when the newest record of a partition's blocks had been produced. */
   readonly processed: (partition: number, producedAt: number) => void;
   /** Milliseconds since 1970. */
@@ -71,6 +79,7 @@ export class SourceBatch {
   readonly #topics: InternalTopics;
   readonly #intake: BlockIntake;
   readonly #clock: StageClock;
+  readonly #spans: StepSpans;
   readonly #cadence: Cadence;
   readonly #spool: Spool;
   #run: Run | null = null;
@@ -84,6 +93,7 @@ export class SourceBatch {
     this.#topics = internalTopics(source.topic);
     this.#intake = new BlockIntake(source.name, 'batch', options.metrics);
     this.#clock = new StageClock('batch-processor', options.metrics.stepSeconds);
+    this.#spans = options.tracer.spans('batch.process');
     this.#cadence = new Cadence(source.batch, options.now());
     this.#spool = new Spool({
       processor: options.processor,
@@ -101,11 +111,16 @@ export class SourceBatch {
     const slices = this.#run?.slices ?? [];
     this.#run = null;
     this.#intake.clear();
+    this.#spans.abandon();
     await this.#spool.clear();
     await removeFiles(slices.flatMap(({ entries }) => entries));
   }
 
-  async step(work: readonly PartitionWork[], context: StepContext): Promise<StepResult | null> {
+  step(work: readonly PartitionWork[], context: StepContext): Promise<StepResult | null> {
+    return this.#spans.during(() => this.#step(work, context));
+  }
+
+  async #step(work: readonly PartitionWork[], context: StepContext): Promise<StepResult | null> {
     await this.#spool.add(this.#intake.take(work, context));
     const now = this.#options.now();
     this.#run ??= await this.#begin(now);
@@ -145,6 +160,7 @@ export class SourceBatch {
     const { plan, processor, instance, metrics } = this.#options;
     const { entries, parts, records, bytes } = slice;
     const stretches = stretchesIn(parts);
+    openSpans(this.#spans, 'batch', stretches, run.id);
     const files = entries.flatMap(({ file }) => (file === null ? [] : [file]));
     const processed =
       files.length === 0
@@ -171,6 +187,7 @@ export class SourceBatch {
       costs: this.#costs,
       // The seconds are of all partitions together: the first partial carries them.
       run: (first) => this.#shareOf(run, first ? share : noShare, null),
+      spans: this.#spans,
     });
     const storeBegun = performance.now();
     return {
@@ -185,7 +202,9 @@ export class SourceBatch {
         this.#clock.count({ bytes, records, rows });
         const where = { instance, source: plan.source.name, branch: 'batch' as const };
         this.#sentCosts(messages.length > 0);
-        this.#costs = [...this.#costs, stepCost(this.#clock.end(), where)];
+        const ended = this.#clock.end();
+        this.#spans.end(ended);
+        this.#costs = [...this.#costs, stepCost(ended, where)];
         run.last = parts.find(({ stretch }) => stretch !== null) ?? run.last;
         run.slices.shift();
         await removeFiles(entries);
@@ -275,6 +294,7 @@ export class SourceBatch {
     // One slice, but for the moment of an upgrade.
     const slices = slicesOf(await this.#spool.take(), Infinity);
     const stretches = slices.map(({ parts }) => stretchesIn(parts)).filter(({ length }) => length);
+    openSpans(this.#spans, 'batch', stretches.flat());
     const offsets = new Map(
       slices.flatMap(({ parts }) => parts.map((part) => [part.partition, offsetOf(part)])),
     );
@@ -285,12 +305,14 @@ export class SourceBatch {
         branch: 'batch',
         costs: index === 0 ? this.#costs : [],
         run: () => null,
+        spans: this.#spans,
       }),
     );
     return {
       messages,
       offsets: [...offsets.values()],
       committed: () => {
+        this.#spans.end();
         this.#sentCosts(messages.length > 0);
         this.#tell(stretches.flat());
       },

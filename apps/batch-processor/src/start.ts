@@ -31,7 +31,7 @@ export async function start(context: ServiceContext<Config>): Promise<RunningSer
 async function startSource(
   plan: SourcePlan,
   loops: SourceLoops,
-  { config, log, metrics }: ServiceContext<Config>,
+  { config, log, metrics, tracer }: ServiceContext<Config>,
 ): Promise<void> {
   const { source } = plan;
   const spoolDirectory = path.resolve(config.SPOOL_DIRECTORY, config.INSTANCE, source.name);
@@ -54,6 +54,7 @@ async function startSource(
     sliceBytes: config.SLICE_BYTES,
     log,
     metrics,
+    tracer,
     processed: (partition, producedAt) => {
       loops.processed(source.name, partition, producedAt);
     },

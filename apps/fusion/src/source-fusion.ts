@@ -34,7 +34,15 @@ import {
   storeDeadLetters,
   transaction,
 } from '@anabranch/postgres';
-import { type Log, type Metrics, StageClock } from '@anabranch/service';
+import {
+  type Log,
+  type Metrics,
+  rangeAttributes,
+  readTraceparent,
+  StageClock,
+  type StepSpans,
+  type Tracer,
+} from '@anabranch/service';
 import type pg from 'pg';
 import { merge } from './merge.ts';
 import {
@@ -50,6 +58,7 @@ export interface SourceFusionOptions {
   readonly instance: string;
   readonly log: Log;
   readonly metrics: Metrics;
+  readonly tracer: Tracer;
   /** How many partitions the source's topic has now. */
   readonly countPartitions: () => Promise<number>;
   /** Told of what is committed: when the newest record of a partition's partials had been produced. */
@@ -70,6 +79,7 @@ export class SourceFusion {
   readonly #topics: InternalTopics;
   readonly #frontiers = new PartitionFrontiers();
   readonly #clock: StageClock;
+  readonly #spans: StepSpans;
   #assemblers = new Map<number, PartialAssembler>();
   #costs: StepCost[] = [];
   #costsSentAt = 0;
@@ -78,6 +88,7 @@ export class SourceFusion {
     this.#options = options;
     this.#topics = internalTopics(options.plan.source.topic);
     this.#clock = new StageClock('fusion', options.metrics.stepSeconds);
+    this.#spans = options.tracer.spans('fusion.commit');
   }
 
   /**
@@ -116,6 +127,7 @@ export class SourceFusion {
   revoked(): void {
     this.#frontiers.clear();
     this.#assemblers = new Map();
+    this.#spans.abandon();
   }
 
   async step(work: readonly PartitionWork[], context: StepContext): Promise<StepResult | null> {
@@ -124,7 +136,7 @@ export class SourceFusion {
       return null;
     }
     try {
-      return await this.#applyWork(work, context);
+      return await this.#spans.during(() => this.#applyWork(work, context));
     } catch (error) {
       throw stepError(error);
     }
@@ -135,10 +147,11 @@ export class SourceFusion {
     const { results } = this.#topics;
     const startedAt = performance.now();
     const partials: Partial[] = [];
+    const traces = new Map<Partial, string>();
     const letters: DeadLetters[] = [];
     const read: Position[] = [];
     for (const piece of work) {
-      this.#read(piece, context, partials, letters, read);
+      this.#read(piece, context, partials, traces, letters, read);
     }
     const { shares, replayed, misfits } = judgePartials(
       partials,
@@ -147,6 +160,7 @@ export class SourceFusion {
     );
     metrics.blocksTotal.inc({ fate: 'replayed' }, replayed.length);
     this.#clock.add({ load: (performance.now() - startedAt) / 1000 });
+    this.#openSpans(traces, shares, misfits);
     // A halted partition is read again from where its last transaction left it. What stands in front
     // of the misfit is applied, and then a replay.
     const halted = new Set(misfits.map(({ partial }) => partial.partition));
@@ -156,6 +170,7 @@ export class SourceFusion {
     const { applied, refused } = await this.#apply(shares, letters, positions);
     for (const misfit of [...misfits, ...refused]) {
       halted.add(misfit.partial.partition);
+      this.#spans.fail(misfit.reason, [misfit.partial]);
       await this.#halt(misfit, context);
     }
     this.#count(applied);
@@ -168,11 +183,40 @@ export class SourceFusion {
     };
   }
 
+  /** Of what is applied, and of what is refused; not of replays. */
+  #openSpans(
+    traces: ReadonlyMap<Partial, string>,
+    shares: readonly Share[],
+    misfits: readonly Misfit[],
+  ): void {
+    if (traces.size === 0) {
+      return;
+    }
+    const judged = [
+      ...shares.flatMap(({ partials }) => partials),
+      ...misfits.map((m) => m.partial),
+    ];
+    for (const partial of judged) {
+      const trace = traces.get(partial);
+      if (trace !== undefined) {
+        const { branch, tables, split, run } = partial;
+        this.#spans.child(partial, [trace], 'fusion', {
+          ...rangeAttributes(partial),
+          'anabranch.branch': branch,
+          'anabranch.records': split[branch],
+          'anabranch.bytes': BigInt(tables.reduce((sum, { text }) => sum + text.length, 0)),
+          ...(run !== null && { 'anabranch.run': run.id }),
+        });
+      }
+    }
+  }
+
   /** Takes the messages of one partition apart, and notes where reading goes on after them. */
   #read(
     { topic, partition, batches, from, next, bytes }: PartitionWork,
     context: StepContext,
     partials: Partial[],
+    traces: Map<Partial, string>,
     letters: DeadLetters[],
     positions: Position[],
   ): void {
@@ -186,7 +230,17 @@ export class SourceFusion {
       for (const batch of batches) {
         walk(
           batch,
-          (records, offset, _timestamp, valueStart, valueEnd) => {
+          (
+            records,
+            offset,
+            _timestamp,
+            valueStart,
+            valueEnd,
+            _keyStart,
+            _keyEnd,
+            headersStart,
+            headersEnd,
+          ) => {
             const message = records.subarray(Math.max(valueStart, 0), Math.max(valueEnd, 0));
             if (assembler === undefined) {
               const decoded = decodeDeadLetters(message);
@@ -197,6 +251,10 @@ export class SourceFusion {
               if (partial !== null) {
                 this.#checkOrigin(partial, partition);
                 partials.push(partial);
+                const trace = readTraceparent(records, headersStart, headersEnd);
+                if (trace !== undefined) {
+                  traces.set(partial, trace);
+                }
               }
             }
           },
@@ -394,8 +452,15 @@ export class SourceFusion {
       }
     }
     if (shares.length > 0) {
-      this.#costs.push(stepCost(this.#clock.end(), { instance, source, branch: null }));
+      const ended = this.#clock.end();
+      this.#spans.end(
+        ended,
+        shares.flatMap(({ partials }) => partials),
+      );
+      this.#costs.push(stepCost(ended, { instance, source, branch: null }));
     }
+    // Of what stood behind a partial that Postgres refuses.
+    this.#spans.abandon();
     try {
       await advanceFinalWatermark(pool, source);
       const now = performance.now();

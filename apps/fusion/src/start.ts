@@ -46,7 +46,7 @@ function startSource(
   plan: SourcePlan,
   pool: pg.Pool,
   loops: SourceLoops,
-  { config, log, metrics }: ServiceContext<Config>,
+  { config, log, metrics, tracer }: ServiceContext<Config>,
 ): void {
   const { source } = plan;
   const fusion = new SourceFusion({
@@ -55,6 +55,7 @@ function startSource(
     instance: config.INSTANCE,
     log,
     metrics,
+    tracer,
     countPartitions: async () =>
       (await loops.kafka.admin.describeTopic(source.topic))?.partitions ?? 0,
     processed: (partition, producedAt) => {

@@ -7,7 +7,7 @@ import {
 } from '@anabranch/contract';
 import type { PartitionWork, StepContext } from '@anabranch/kafka';
 import { source, totalPlan } from '@anabranch/postgres/testing';
-import { createMetrics, Log } from '@anabranch/service';
+import { createMetrics, Log, Tracer } from '@anabranch/service';
 import { crc32c } from '@node-rs/crc32';
 import type pg from 'pg';
 import type { Plan } from '@anabranch/compute';
@@ -137,6 +137,7 @@ export class Instance {
       instance: 'test',
       log,
       metrics,
+      tracer: Tracer.off,
       countPartitions: () => Promise.resolve(countPartitions),
       processed: () => undefined,
     });

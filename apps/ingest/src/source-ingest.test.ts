@@ -7,7 +7,7 @@ import {
 } from '@anabranch/contract';
 import { recordBatch, type TestRecord, type TestWork } from '@anabranch/contract/testing';
 import type { AssignedPartition, StepContext, StepResult } from '@anabranch/kafka';
-import { createMetrics } from '@anabranch/service';
+import { createMetrics, Tracer } from '@anabranch/service';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { SourceIngest, type SourceIngestOptions } from './source-ingest.ts';
@@ -96,6 +96,7 @@ class Harness {
         },
       } as unknown as Classifier,
       metrics: this.metrics,
+      tracer: Tracer.off,
       prepareTopics: () => Promise.resolve(),
       ends: () => {
         this.asked++;

@@ -18,15 +18,24 @@ import {
   type StepContext,
   type StepResult,
 } from '@anabranch/kafka';
-import { type Metrics, StageClock } from '@anabranch/service';
+import {
+  type Metrics,
+  rangeAttributes,
+  StageClock,
+  type StepSpans,
+  traceHeader,
+  type Tracer,
+} from '@anabranch/service';
 import { type Split, splitLines } from './blocks.ts';
 import { deadLetters, deathsOf } from './dead-letters.ts';
 import { type Lines, readLines } from './lines.ts';
+import { producerLinks } from './producer-links.ts';
 
 export interface SourceIngestOptions {
   readonly plan: SourcePlan;
   readonly classifier: Classifier;
   readonly metrics: Metrics;
+  readonly tracer: Tracer;
   /** Sees to it that the internal topics exist, with as many partitions as the source. */
   readonly prepareTopics: () => Promise<void>;
   /** The offset behind the last record of each partition of the source. */
@@ -60,6 +69,7 @@ export class SourceIngest {
   readonly #topics: InternalTopics;
   readonly #partitions = new Map<number, PartitionState>();
   readonly #clock: StageClock;
+  readonly #spans: StepSpans;
   readonly #ruleNames: readonly string[];
   #ends: Ends | null = null;
   #asking = false;
@@ -69,6 +79,7 @@ export class SourceIngest {
     const { source } = options.plan;
     this.#topics = internalTopics(source.topic);
     this.#clock = new StageClock('ingest', options.metrics.stepSeconds);
+    this.#spans = options.tracer.spans('ingest.step');
     this.#ruleNames = [...source.split.map(({ name }) => name), 'default'];
   }
 
@@ -99,13 +110,19 @@ export class SourceIngest {
   revoked(): void {
     this.#partitions.clear();
     this.#ends = null;
+    this.#spans.abandon();
   }
 
-  async step(work: readonly PartitionWork[], context: StepContext): Promise<StepResult | null> {
+  step(work: readonly PartitionWork[], context: StepContext): Promise<StepResult | null> {
+    return this.#spans.during(() => this.#step(work, context));
+  }
+
+  async #step(work: readonly PartitionWork[], context: StepContext): Promise<StepResult | null> {
     const now = this.#options.now();
     const shares = await this.#clock.stage('load', () =>
       Promise.resolve(this.#read(work, context)),
     );
+    this.#openSpans(shares);
     await this.#clock.stage('process', () => this.#classify(shares, now));
     const result: Result = { messages: [], offsets: [] };
     const moved = new Map<number, PartitionState>();
@@ -130,7 +147,7 @@ export class SourceIngest {
           this.#tell(share, now);
         }
         if (shares.length > 0) {
-          this.#clock.end();
+          this.#spans.end(this.#clock.end());
         }
       },
     };
@@ -182,6 +199,26 @@ export class SourceIngest {
       }
     }
     return shares;
+  }
+
+  /** A block of an idle partition has no trace: it covers no record. */
+  #openSpans(shares: readonly Share[]): void {
+    const { tracer, plan } = this.#options;
+    const source = plan.source.name;
+    for (const { work, pieces } of shares) {
+      const { partition, batches } = work;
+      for (const lines of pieces) {
+        const { from, to, count, refused, text } = lines;
+        const trace = from === to ? null : tracer.sample(source, partition, from);
+        if (trace !== null) {
+          this.#spans.root(lines, trace, producerLinks(batches, lines), {
+            ...rangeAttributes({ source, partition, from, to }),
+            'anabranch.records': BigInt(count + refused.length),
+            'anabranch.bytes': BigInt(text.length),
+          });
+        }
+      }
+    }
   }
 
   /**
@@ -251,7 +288,12 @@ export class SourceIngest {
       };
       for (const branch of ['stream', 'batch'] as const) {
         result.messages.push(
-          message(this.#topics[branch], partition, { ...coverage, ...split[branch] }),
+          message(
+            this.#topics[branch],
+            partition,
+            { ...coverage, ...split[branch] },
+            this.#spans.traceparent(lines),
+          ),
         );
       }
     });
@@ -424,8 +466,10 @@ const message = (
   topic: string,
   partition: number,
   block: Block,
+  trace?: string,
 ): StepResult['messages'][number] => ({
   topic,
   partition,
   value: encodeBlock(block),
+  ...(trace !== undefined && { headers: { [traceHeader]: trace } }),
 });

@@ -26,7 +26,7 @@ export async function start(context: ServiceContext<Config>): Promise<RunningSer
 async function startSource(
   plan: SourcePlan,
   loops: SourceLoops,
-  { config, log, metrics }: ServiceContext<Config>,
+  { config, log, metrics, tracer }: ServiceContext<Config>,
 ): Promise<void> {
   const { source } = plan;
   const { admin } = loops.kafka;
@@ -36,6 +36,7 @@ async function startSource(
     plan,
     classifier,
     metrics,
+    tracer,
     prepareTopics: async () => {
       // Those of the topic, not of the assignment: another instance may have the highest ones.
       const found = await admin.describeTopic(source.topic);

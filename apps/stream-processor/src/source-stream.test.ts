@@ -3,7 +3,7 @@ import { type Block, encodeBlock, type Partial, PartialAssembler } from '@anabra
 import { testBlock, type TestWork, workOf } from '@anabranch/contract/testing';
 import { judge } from '@anabranch/coverage';
 import type { StepContext, StepResult } from '@anabranch/kafka';
-import { createMetrics } from '@anabranch/service';
+import { createMetrics, Tracer } from '@anabranch/service';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { SourceStream } from './source-stream.ts';
@@ -83,6 +83,7 @@ class Model {
       processor,
       instance: 'one',
       metrics: this.metrics,
+      tracer: Tracer.off,
       processed: (partition, producedAt) => this.told.push([partition, producedAt]),
     });
   }

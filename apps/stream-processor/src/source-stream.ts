@@ -18,18 +18,20 @@ import {
   countFates,
   type Message,
   noneProcessed,
+  openSpans,
   partialMessages,
   roundsOf,
   stretchesOf,
   type TextStretch,
 } from '@anabranch/processor';
-import { type Metrics, StageClock } from '@anabranch/service';
+import { type Metrics, StageClock, type StepSpans, type Tracer } from '@anabranch/service';
 
 export interface SourceStreamOptions {
   readonly plan: SourcePlan;
   readonly processor: Processor;
   readonly instance: string;
   readonly metrics: Metrics;
+  readonly tracer: Tracer;
   /** Told of what is committed: when the newest record of a partition's blocks had been produced. */
   readonly processed: (partition: number, producedAt: number) => void;
 }
@@ -40,6 +42,7 @@ export class SourceStream {
   readonly #topics: InternalTopics;
   readonly #intake: BlockIntake;
   readonly #clock: StageClock;
+  readonly #spans: StepSpans;
   /** Of steps whose transaction is through, to be sent with the next partial. */
   #costs: readonly StepCost[] = [];
 
@@ -49,6 +52,7 @@ export class SourceStream {
     this.#topics = internalTopics(source.topic);
     this.#intake = new BlockIntake(source.name, 'stream', options.metrics);
     this.#clock = new StageClock('stream-processor', options.metrics.stepSeconds);
+    this.#spans = options.tracer.spans('stream.process');
   }
 
   assigned(assigned: readonly AssignedPartition[], context: AssignedContext): void {
@@ -57,9 +61,14 @@ export class SourceStream {
 
   revoked(): void {
     this.#intake.clear();
+    this.#spans.abandon();
   }
 
-  async step(work: readonly PartitionWork[], context: StepContext): Promise<StepResult | null> {
+  step(work: readonly PartitionWork[], context: StepContext): Promise<StepResult | null> {
+    return this.#spans.during(() => this.#step(work, context));
+  }
+
+  async #step(work: readonly PartitionWork[], context: StepContext): Promise<StepResult | null> {
     const { plan, instance, metrics, processed: told } = this.#options;
     const source = plan.source.name;
     const taken = await this.#clock.stage('load', () =>
@@ -69,6 +78,7 @@ export class SourceStream {
       return null;
     }
     const stretches = taken.map(({ partition, blocks }) => stretchesOf(partition, blocks));
+    openSpans(this.#spans, 'stream', stretches.flat());
     const results: Processed[] = [];
     const messages: Message[] = [];
     for (const round of roundsOf(stretches)) {
@@ -81,6 +91,7 @@ export class SourceStream {
           branch: 'stream',
           costs: results.length === 1 ? this.#costs : [],
           run: () => null,
+          spans: this.#spans,
         }),
       );
     }
@@ -101,7 +112,9 @@ export class SourceStream {
           countFates(metrics, source, processed);
         }
         this.#clock.add({ store: (performance.now() - encodedAt) / 1000 });
-        const cost = stepCost(this.#clock.end(), { instance, source, branch: 'stream' });
+        const ended = this.#clock.end();
+        this.#spans.end(ended);
+        const cost = stepCost(ended, { instance, source, branch: 'stream' });
         // Without a message there was no partial to send the former ones with.
         this.#costs = messages.length === 0 ? [...this.#costs, cost] : [cost];
       },

@@ -18,7 +18,7 @@ export async function start(context: ServiceContext<Config>): Promise<RunningSer
 async function startSource(
   plan: SourcePlan,
   loops: SourceLoops,
-  { config, metrics }: ServiceContext<Config>,
+  { config, metrics, tracer }: ServiceContext<Config>,
 ): Promise<void> {
   const { source } = plan;
   const processor = await Processor.open(plan, {
@@ -31,6 +31,7 @@ async function startSource(
     processor,
     instance: config.INSTANCE,
     metrics,
+    tracer,
     processed: (partition, producedAt) => {
       loops.processed(source.name, partition, producedAt);
     },

@@ -8,15 +8,18 @@ import {
   type StepContext,
   walk,
 } from '@anabranch/kafka';
-import type { Metrics } from '@anabranch/service';
+import { type Metrics, readTraceparent } from '@anabranch/service';
 import { type BlockReader, blockReader } from './block-reader.ts';
+
+/** A block, and the traceparent that came with it. */
+export type TakenBlock = Block & { readonly trace?: string | undefined };
 
 /** The blocks of one partition that a step has to account for. */
 export interface TakenBlocks {
   readonly topic: string;
   readonly partition: number;
   /** Adjacent, in order; replays are left out. */
-  readonly blocks: readonly Block[];
+  readonly blocks: readonly TakenBlock[];
   /** Kafka offset at which this step began to read. */
   readonly from: bigint;
   /** What to commit once they are accounted for. */
@@ -74,14 +77,24 @@ export class BlockIntake {
     if (reader === undefined) {
       return null;
     }
-    const blocks: Block[] = [];
+    const blocks: TakenBlock[] = [];
     let replayed = 0;
     let offset = from;
     try {
       for (const batch of batches) {
         walk(
           batch,
-          (bytes, at, _timestamp, valueStart, valueEnd) => {
+          (
+            bytes,
+            at,
+            _time,
+            valueStart,
+            valueEnd,
+            _keyStart,
+            _keyEnd,
+            headersStart,
+            headersEnd,
+          ) => {
             offset = BigInt(at);
             const block = reader.take(
               bytes.subarray(Math.max(valueStart, 0), Math.max(valueEnd, 0)),
@@ -89,7 +102,8 @@ export class BlockIntake {
             if (block === null) {
               replayed++;
             } else {
-              blocks.push(block);
+              const trace = readTraceparent(bytes, headersStart, headersEnd);
+              blocks.push(trace === undefined ? block : { ...block, trace });
             }
           },
           { from },

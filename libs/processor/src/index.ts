@@ -1,5 +1,6 @@
-export { BlockIntake, type TakenBlocks } from './block-intake.ts';
+export { BlockIntake, type TakenBlock, type TakenBlocks } from './block-intake.ts';
 export { BlockReader, blockReader, coverageOf } from './block-reader.ts';
+export { openSpans } from './open-spans.ts';
 export {
   countFates,
   type Message,

@@ -7,6 +7,7 @@ import {
   type StepCost,
 } from '@anabranch/contract';
 import { testBlock } from '@anabranch/contract/testing';
+import { Tracer } from '@anabranch/service';
 import { expect, it } from 'vitest';
 import { type Message, noneProcessed, partialMessages } from './partials.ts';
 import { stretchesOf } from './stretch.ts';
@@ -17,7 +18,8 @@ const plan = {
 } as unknown as SourcePlan;
 const topics = internalTopics('orders');
 const cost = { service: 'stream-processor' } as StepCost;
-const options = { plan, topics, branch: 'stream', costs: [], run: () => null } as const;
+const spans = Tracer.off.spans('stream.process');
+const options = { plan, topics, branch: 'stream', costs: [], run: () => null, spans } as const;
 
 function partialsOf(messages: readonly Message[]): Partial[] {
   const assemblers = new Map<number, PartialAssembler>();

@@ -11,7 +11,7 @@ import {
   type TablePart,
 } from '@anabranch/contract';
 import type { StepResult } from '@anabranch/kafka';
-import type { Metrics } from '@anabranch/service';
+import { type Metrics, type StepSpans, traceHeader } from '@anabranch/service';
 import type { AlteredBlock, Stretch } from './stretch.ts';
 
 export type Message = StepResult['messages'][number];
@@ -31,6 +31,8 @@ export interface PartialOptions {
   readonly costs: readonly StepCost[];
   /** The share of a run that each partial is; null on the stream branch. */
   readonly run: (first: boolean) => RunShare | null;
+  /** Has a span for each stretch that is traced. */
+  readonly spans: Pick<StepSpans, 'traceparent'>;
 }
 
 /**
@@ -41,10 +43,12 @@ export interface PartialOptions {
 export function partialMessages(
   stretches: readonly Stretch[],
   processed: Processed,
-  { plan, topics, branch, costs, run }: PartialOptions,
+  { plan, topics, branch, costs, run, spans }: PartialOptions,
 ): Message[] {
   const messages: Message[] = [];
-  stretches.forEach(({ partition, coverage, producedAt, altered }, index) => {
+  stretches.forEach((stretch, index) => {
+    const { partition, coverage, producedAt, altered } = stretch;
+    const trace = spans.traceparent(stretch);
     const partial = {
       ...coverage,
       branch,
@@ -54,7 +58,12 @@ export function partialMessages(
       run: run(index === 0),
     };
     for (const value of encodePartial(partial)) {
-      messages.push({ topic: topics.results, partition, value });
+      messages.push({
+        topic: topics.results,
+        partition,
+        value,
+        ...(trace !== undefined && { headers: { [traceHeader]: trace } }),
+      });
     }
     const letters = deadLetters(processed, partition, altered);
     for (const value of encodeDeadLetters({ source: plan.source.name, partition, letters })) {

@@ -1,5 +1,7 @@
 import type { TextBlock } from '@anabranch/compute';
 import type { Block, Coverage } from '@anabranch/contract';
+import { mostLinks } from '@anabranch/service';
+import type { TakenBlock } from './block-intake.ts';
 import { coverageOf } from './block-reader.ts';
 
 /**
@@ -13,6 +15,8 @@ export interface Stretch {
   readonly producedAt: bigint;
   /** Of the blocks in which ingest altered records: what restoring them takes. */
   readonly altered: readonly AlteredBlock[];
+  /** The traceparents of its first blocks that have one. */
+  readonly traces: readonly string[];
 }
 
 export type AlteredBlock = Pick<Block, 'from' | 'to' | 'runs' | 'altered'>;
@@ -22,8 +26,11 @@ export interface TextStretch extends Stretch {
   readonly texts: readonly TextBlock[];
 }
 
+/** The parent of its span, and the links. */
+const mostTraces = 1 + mostLinks;
+
 /** Cuts adjacent blocks of one partition where the definition changes: at most at an upgrade. */
-export function stretchesOf(partition: number, blocks: readonly Block[]): TextStretch[] {
+export function stretchesOf(partition: number, blocks: readonly TakenBlock[]): TextStretch[] {
   const stretches: TextStretch[] = [];
   let first = 0;
   for (let i = 1; i <= blocks.length; i++) {
@@ -35,7 +42,7 @@ export function stretchesOf(partition: number, blocks: readonly Block[]): TextSt
   return stretches;
 }
 
-function stretchOf(partition: number, blocks: readonly Block[]): TextStretch {
+function stretchOf(partition: number, blocks: readonly TakenBlock[]): TextStretch {
   return {
     partition,
     coverage: coverageOf(blocks),
@@ -43,6 +50,7 @@ function stretchOf(partition: number, blocks: readonly Block[]): TextStretch {
     altered: blocks.flatMap(({ from, to, runs, altered }) =>
       altered.length === 0 ? [] : [{ from, to, runs, altered }],
     ),
+    traces: blocks.flatMap(({ trace }) => trace ?? []).slice(0, mostTraces),
     texts: blocks.flatMap(({ payload, runs }) =>
       runs.length === 0 ? [] : [{ partition, text: payload, runs }],
     ),
@@ -59,6 +67,10 @@ export function joinStretches(a: Stretch, b: Stretch): Stretch {
     coverage: coverageOf([a.coverage, b.coverage]),
     producedAt: max(a.producedAt, b.producedAt),
     altered: b.altered.length === 0 ? a.altered : [...a.altered, ...b.altered],
+    traces:
+      b.traces.length === 0 || a.traces.length === mostTraces
+        ? a.traces
+        : [...a.traces, ...b.traces].slice(0, mostTraces),
   };
 }
 

@@ -73,6 +73,7 @@ describe('settings', () => {
       SHUTDOWN_SECONDS: 10,
       SESSION_SECONDS: 30,
       MEMORY_LIMIT: '192MB',
+      OTEL_TRACES_SAMPLER_ARG: 0.01,
       EVERY_SECONDS: 1,
     });
   });

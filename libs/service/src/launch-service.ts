@@ -15,6 +15,7 @@ import type { RunningService } from './lifecycle.ts';
 import { Log } from './log.ts';
 import { messageOf } from './printable.ts';
 import type { CommonConfig } from './settings.ts';
+import { openTracer, type Tracer } from './tracer.ts';
 import { waitFor } from './wait-for.ts';
 import type { WaitOptions } from './wait-for.ts';
 
@@ -22,6 +23,7 @@ export interface ServiceContext<C> {
   readonly config: C;
   readonly log: Log;
   readonly metrics: Metrics;
+  readonly tracer: Tracer;
   /** Aborted as soon as the service should stop. */
   readonly signal: AbortSignal;
   /** For an error that the service can't go on with, outside of `start`. Returns at once. */
@@ -97,7 +99,12 @@ export async function launchService<C extends CommonConfig>(
     },
   });
   const app = await createApp(lifecycle, metrics.page, log);
-  closers.push(() => app.close());
+  const tracer = openTracer(name, version, config, { metrics, log });
+  // Half of what the service leaves for closing: that a collector is away must not make it exit late.
+  closers.push(
+    () => app.close(),
+    () => tracer.close(config.SHUTDOWN_SECONDS * 50),
+  );
   const port = await listen(app, config.HOST, config.PORT);
   watch.start();
   log.info('listening', { port, host: config.HOST });
@@ -108,6 +115,7 @@ export async function launchService<C extends CommonConfig>(
       config,
       log,
       metrics,
+      tracer,
       signal,
       fatal: (error, exitCode) => {
         lifecycle.fail(error, exitCode);

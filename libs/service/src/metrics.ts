@@ -92,6 +92,12 @@ export const metricTable = {
     help: 'Records that the split sent to a branch, by the rule that chose it.',
     labels: { ...bySource, rule: 'name of the split rule, or default', branch: branches },
   },
+  traceSpansTotal: {
+    name: 'anabranch_trace_spans_total',
+    kind: 'counter',
+    help: 'Spans of traces, by whether the collector took them or there was no room to wait for it.',
+    labels: { fate: ['sent', 'dropped'] },
+  },
   info: {
     name: 'anabranch_info',
     kind: 'gauge',

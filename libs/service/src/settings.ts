@@ -101,6 +101,52 @@ function isAddress(value: string): boolean {
   return port !== undefined && Number(port) >= 1 && Number(port) <= 65_535;
 }
 
+/** Of a collector or the like. `fetch` takes no user and password in it, and logs would show them. */
+function httpUrl() {
+  return setting('an http or https URL without user and password', (value) => {
+    const url = URL.parse(value);
+    const isPlain = url !== null && url.username === '' && url.password === '';
+    return isPlain && /^https?:$/.test(url.protocol) ? url.href : undefined;
+  });
+}
+
+/** `key=value` pairs with commas between them, the values percent-encoded, as OpenTelemetry has them. */
+function pairs() {
+  return setting('key=value, with commas between several', parsePairs);
+}
+
+/** `pairs` that appear in no log and no message. */
+function secretPairs() {
+  return secret().transform((input, context) => {
+    const value = parsePairs(input);
+    if (value === undefined) {
+      context.addIssue({
+        code: 'custom',
+        message: 'must be key=value, with commas between several',
+      });
+      return z.NEVER;
+    }
+    return value;
+  });
+}
+
+function parsePairs(value: string): Readonly<Record<string, string>> | undefined {
+  const items = value.split(',').map((item) => /^([^=]*[^=\s][^=]*)=(.*)$/.exec(item));
+  try {
+    return Object.fromEntries(
+      items.map((item) => {
+        const [, key = '', encoded = ''] = item ?? [];
+        if (item === null) {
+          throw new URIError('no pair');
+        }
+        return [key.trim(), decodeURIComponent(encoded.trim())];
+      }),
+    );
+  } catch {
+    return undefined;
+  }
+}
+
 /**
  * The settings that every service has. Each is an environment variable; each `NAME` may be given as
  * `NAME_FILE` instead, the path of a file that holds it.
@@ -154,6 +200,26 @@ export const commonSettings = {
     .describe(
       'how much memory DuckDB may take: beyond that, only the batch-processor spills to disk',
     ),
+  OTEL_EXPORTER_OTLP_ENDPOINT: httpUrl()
+    .optional()
+    .describe(
+      'the OpenTelemetry collector that gets traces, as http://host:4318; without it no traces',
+    ),
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: httpUrl()
+    .optional()
+    .describe('the whole URL that traces go to, in place of the collector and /v1/traces'),
+  OTEL_EXPORTER_OTLP_HEADERS: secretPairs()
+    .optional()
+    .describe('headers for the collector, as key=value, with commas between several'),
+  OTEL_TRACES_SAMPLER_ARG: decimal(0, 1)
+    .default(0.01)
+    .describe('which share of the blocks is traced, from 0 to 1; ingest decides for all services'),
+  OTEL_SERVICE_NAME: text()
+    .optional()
+    .describe('the name of the service in traces; by default anabranch.ingest and the like'),
+  OTEL_RESOURCE_ATTRIBUTES: pairs()
+    .optional()
+    .describe('attributes of all spans, as key=value, with commas between several'),
 };
 
 /**
