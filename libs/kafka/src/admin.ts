@@ -4,6 +4,7 @@ import { KafkaError } from './errors.ts';
 import { errorKind } from './error-kind.ts';
 import type { Logger } from './logger.ts';
 import { createClient, type KafkaConfig, kafkajs } from './patched-kafkajs.ts';
+import { type Grant, namingGrants } from './refusal.ts';
 
 export interface TopicSettings {
   readonly name: string;
@@ -54,10 +55,20 @@ export class Admin {
     return brokers.length;
   }
 
-  /** null when there is no such topic. */
-  async describeTopic(name: string): Promise<TopicDescription | null> {
+  /**
+   * null when there is no such topic.
+   * @param purpose what the caller is going to do with it: named where the brokers refuse already this
+   * @throws KafkaError REFUSED
+   */
+  async describeTopic(
+    name: string,
+    purpose: 'Describe' | 'Read' | 'Write' = 'Describe',
+  ): Promise<TopicDescription | null> {
     try {
-      const { topics } = await this.#call((admin) => admin.fetchTopicMetadata({ topics: [name] }));
+      const { topics } = await this.#call(
+        (admin) => admin.fetchTopicMetadata({ topics: [name] }),
+        [{ operation: purpose, resource: 'topic', name }],
+      );
       const partitions = topics.find((topic) => topic.name === name)?.partitions;
       return partitions?.length
         ? {
@@ -91,7 +102,10 @@ export class Admin {
 
   /** Raises the number of a topic's partitions. */
   async createPartitions(topic: string, count: number): Promise<void> {
-    await this.#call((admin) => admin.createPartitions({ topicPartitions: [{ topic, count }] }));
+    await this.#call(
+      (admin) => admin.createPartitions({ topicPartitions: [{ topic, count }] }),
+      [{ operation: 'Alter', resource: 'topic', name: topic }],
+    );
     await this.#untilKnown(topic, count);
   }
 
@@ -115,7 +129,10 @@ export class Admin {
    */
   async offsets(topic: string): Promise<PartitionOffsets[]> {
     try {
-      const found = await this.#call((admin) => admin.fetchTopicOffsets(topic));
+      const found = await this.#call(
+        (admin) => admin.fetchTopicOffsets(topic),
+        [{ operation: 'Describe', resource: 'topic', name: topic }],
+      );
       return found
         .map(({ partition, low, high }) => ({
           partition,
@@ -135,7 +152,13 @@ export class Admin {
    * @throws KafkaError TOPIC_MISSING
    */
   async committed(groupId: string, topics: readonly string[]): Promise<CommittedOffset[]> {
-    const found = await this.#call((admin) => admin.fetchOffsets({ groupId, topics: [...topics] }));
+    const found = await this.#call(
+      (admin) => admin.fetchOffsets({ groupId, topics: [...topics] }),
+      [
+        { operation: 'Describe', resource: 'group', name: groupId },
+        ...topics.map((name) => ({ operation: 'Describe', resource: 'topic', name }) as const),
+      ],
+    );
     return found.flatMap(({ topic, partitions }) =>
       partitions
         .filter(({ offset }) => offset !== '-1')
@@ -160,19 +183,21 @@ export class Admin {
       name,
       value,
     }));
-    const created = await this.#call((admin) =>
-      admin.createTopics({
-        // kafkajs' own wait fails on a broker that hasn't heard of the topic yet.
-        waitForLeaders: false,
-        topics: [
-          {
-            topic: settings.name,
-            numPartitions: settings.partitions,
-            replicationFactor: settings.replicationFactor ?? -1,
-            configEntries,
-          },
-        ],
-      }),
+    const created = await this.#call(
+      (admin) =>
+        admin.createTopics({
+          // kafkajs' own wait fails on a broker that hasn't heard of the topic yet.
+          waitForLeaders: false,
+          topics: [
+            {
+              topic: settings.name,
+              numPartitions: settings.partitions,
+              replicationFactor: settings.replicationFactor ?? -1,
+              configEntries,
+            },
+          ],
+        }),
+      [{ operation: 'Create', resource: 'topic', name: settings.name }],
     );
     if (created) {
       await this.#untilKnown(settings.name, settings.partitions);
@@ -219,11 +244,13 @@ export class Admin {
         { topic },
       );
     }
-    const { resources } = await this.#call((admin) =>
-      admin.describeConfigs({
-        includeSynonyms: false,
-        resources: [{ type: kafkajs.ConfigResourceTypes.TOPIC, name: topic }],
-      }),
+    const { resources } = await this.#call(
+      (admin) =>
+        admin.describeConfigs({
+          includeSynonyms: false,
+          resources: [{ type: kafkajs.ConfigResourceTypes.TOPIC, name: topic }],
+        }),
+      [{ operation: 'DescribeConfigs', resource: 'topic', name: topic }],
     );
     const values = new Map(
       resources[0]?.configEntries.map(({ configName, configValue }) => [configName, configValue]),
@@ -252,12 +279,18 @@ export class Admin {
     }
   }
 
-  /** Repeats a call while a coordinator moves, or is made: the first group of a new cluster waits for its topic. */
-  async #call<T>(use: (admin: KafkajsAdmin) => Promise<T>): Promise<T> {
+  /**
+   * Repeats a call while a coordinator moves, or is made: the first group of a new cluster waits for its topic.
+   * @param grants what the call needs
+   */
+  async #call<T>(
+    use: (admin: KafkajsAdmin) => Promise<T>,
+    grants: readonly Grant[] = [],
+  ): Promise<T> {
     const giveUpAt = Date.now() + patienceMilliseconds;
     for (let attempt = 0; ; attempt++) {
       try {
-        return await this.#attempt(use);
+        return await namingGrants(this.#config, grants, () => this.#attempt(use));
       } catch (error) {
         const kind = errorKind(error);
         // A lost connection is worth one more look: a call beside this one may have closed it.

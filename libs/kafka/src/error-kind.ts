@@ -55,10 +55,25 @@ const kindOfName: Readonly<Record<string, ErrorKind>> = {
 /** PRODUCER_FENCED is newer than kafkajs, which gives its number in the message only. */
 const producerFenced = /Unknown error code 90$/;
 
+/**
+ * OpenSSL's and Node's names of what is wrong with a certificate or a handshake, as far as trying again
+ * doesn't mend it.
+ */
+const tlsRefusal =
+  /^(CERT_|UNABLE_TO_(GET|VERIFY|DECRYPT|DECODE)|(DEPTH_ZERO_)?SELF_SIGNED|HOSTNAME_MISMATCH|INVALID_(CA|PURPOSE)|PATH_LENGTH|ERR_TLS_CERT|ERR_SSL_(WRONG_VERSION|PACKET_LENGTH|UNSUPPORTED|NO_PROTOCOLS|.*(ALERT|HANDSHAKE_FAILURE)))/;
+
+/** Whether a connection's error code is of TLS, and for good. */
+export function isTlsRefusal(code: unknown): boolean {
+  return typeof code === 'string' && tlsRefusal.test(code);
+}
+
 /** Looks through the causes, since kafkajs wraps what it gave up retrying. */
 export function errorKind(error: unknown): ErrorKind {
-  for (let at: unknown = error, depth = 0; at instanceof Error && depth < 8; depth++) {
-    const { type } = at as { type?: unknown };
+  for (const at of causes(error)) {
+    const { type, code } = at as { type?: unknown; code?: unknown };
+    if (isTlsRefusal(code)) {
+      return 'refused';
+    }
     const kind = (typeof type === 'string' && kindOfType[type]) || kindOfName[at.name];
     if (kind) {
       return kind;
@@ -66,22 +81,29 @@ export function errorKind(error: unknown): ErrorKind {
     if (producerFenced.test(at.message)) {
       return 'fenced';
     }
-    at = at.cause;
   }
   return 'unknown';
 }
 
 /** The protocol's name of the error, or the class's: short enough for a log's field. */
 export function errorName(error: unknown): string {
-  for (let at: unknown = error, depth = 0; at instanceof Error && depth < 8; depth++) {
+  const all = causes(error);
+  for (const at of all) {
     const { type } = at as { type?: unknown };
     if (typeof type === 'string' && type !== 'KAFKAJS_UNKNOWN_ERROR_CODE') {
       return type;
     }
-    if (at.cause === undefined) {
-      return at.name;
-    }
-    at = at.cause;
   }
-  return typeof error;
+  return all.at(-1)?.name ?? typeof error;
+}
+
+/** The error and its causes; of several that are reported as one (topics that were to be created) the first. */
+export function causes(error: unknown): Error[] {
+  const found: Error[] = [];
+  for (let at = error; at instanceof Error && found.length < 8;) {
+    found.push(at);
+    const { errors } = at as { errors?: unknown };
+    at = at.cause ?? (Array.isArray(errors) ? (errors[0] as unknown) : undefined);
+  }
+  return found;
 }

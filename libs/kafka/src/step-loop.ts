@@ -5,6 +5,7 @@ import { errorKind, errorName } from './error-kind.ts';
 import { HaltPartition, KafkaError, type KafkaErrorCode } from './errors.ts';
 import { createClient, type KafkaConfig } from './patched-kafkajs.ts';
 import { PartitionQueue, type PartitionWork, takeWork } from './partition-queue.ts';
+import { refused } from './refusal.ts';
 import type { OutgoingMessage } from './sends.ts';
 import { type ProcessedOffset, TransactionalProducer } from './transactional-producer.ts';
 import { waitForTopic } from './wait-for-topic.ts';
@@ -857,11 +858,11 @@ export class StepLoop {
         // The brokers also raise the epoch of a producer whose transaction took too long.
         return this.#producer?.timedOut ? null : this.#namesake(error);
       case 'refused':
-        return new KafkaError(
-          'REFUSED',
-          `The brokers refuse group ${groupId} or transactional id ${transactionalId} (${errorName(error)}): check the access rights`,
-          { cause: error },
-        );
+        return refused(this.#config, error, [
+          ...topics.map((name) => ({ operation: 'Read', resource: 'topic', name }) as const),
+          { operation: 'Read', resource: 'group', name: groupId },
+          { operation: 'Write', resource: 'transactional-id', name: transactionalId },
+        ]);
       case 'away':
       case 'generation':
       case 'repeat':

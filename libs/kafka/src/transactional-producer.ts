@@ -4,6 +4,7 @@ import { errorKind, errorName } from './error-kind.ts';
 import { KafkaError } from './errors.ts';
 import { createClient, type KafkaConfig } from './patched-kafkajs.ts';
 import { toKafkajs } from './producer.ts';
+import { type Grant, namingGrants } from './refusal.ts';
 import {
   defaultSendLimits,
   type OutgoingMessage,
@@ -41,6 +42,7 @@ export interface GroupMembership {
  * repetition of the aborted one.
  */
 export class TransactionalProducer {
+  readonly #config: KafkaConfig;
   readonly #producer: KafkajsProducer;
   readonly #options: Required<TransactionalProducerOptions>;
   #broken = false;
@@ -68,6 +70,7 @@ export class TransactionalProducer {
   }
 
   private constructor(config: KafkaConfig, options: TransactionalProducerOptions) {
+    this.#config = config;
     this.#options = { transactionTimeout: 10_000, sendLimits: defaultSendLimits, ...options };
     // Retries of metadata and coordinator look-ups are harmless, those of sends are not: they report
     // success for records that were never appended when a leader moves in between.
@@ -109,7 +112,9 @@ export class TransactionalProducer {
     return this.#breaking(async () => {
       this.#begunAt = Date.now();
       const transaction = await this.#producer.transaction();
-      return new Transaction(transaction, this.#options, (work) => this.#breaking(work));
+      return new Transaction(this.#config, transaction, this.#options, (work) =>
+        this.#breaking(work),
+      );
     });
   }
 
@@ -118,8 +123,34 @@ export class TransactionalProducer {
     await this.#producer.disconnect().catch(() => {});
   }
 
-  /** The id is initialized, and the former producer fenced, at the first transaction: so begin one right away. */
-  async #initialize(signal: AbortSignal | undefined): Promise<void> {
+  /**
+   * The id is initialized, and the former producer fenced, at the first transaction: so begin one right
+   * away. It takes in all that the former ones may have reached, and is aborted, because brokers can
+   * forget a transaction. One that is killed and comes back as the only replica first has itself for
+   * the leader, then nobody; a transaction of which the coordinator still has to tell the partitions
+   * that it is committed or aborted counts as told then ("likely deleted", TransactionMarkerChannelManager
+   * of Kafka 4.3). Its records and offsets would stay pending for ever, and with them all that comes
+   * after. Aborting them together is safe: nobody has read them.
+   */
+  async #initialize(reach: TransactionReach | undefined, signal?: AbortSignal): Promise<void> {
+    const begun = await this.#persist(() => this.#producer.transaction(), signal);
+    if (reach) {
+      if (reach.partitions.length > 0) {
+        await this.#persist(
+          () => addPartitions(this.#config, begun, partitionsOf(reach.partitions)),
+          signal,
+        );
+      }
+      await this.#persist(
+        () => begun.sendOffsets({ consumerGroupId: reach.groupId, topics: [] }),
+        signal,
+      );
+    }
+    await begun.abort();
+  }
+
+  /** Until the former transaction has ended. */
+  async #persist<T>(call: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
     const giveUpAt = Date.now() + 3 * this.#options.transactionTimeout;
     for (;;) {
       try {
@@ -149,16 +180,19 @@ export class TransactionalProducer {
 
 /** Of a TransactionalProducer. Any error breaks the producer. */
 export class Transaction {
+  readonly #config: KafkaConfig;
   readonly #transaction: KafkajsTransaction;
   readonly #limits: SendLimits;
   readonly #timeout: number;
   readonly #breaking: <T>(work: () => Promise<T>) => Promise<T>;
 
   constructor(
+    config: KafkaConfig,
     transaction: KafkajsTransaction,
     options: Required<TransactionalProducerOptions>,
     breaking: <T>(work: () => Promise<T>) => Promise<T>,
   ) {
+    this.#config = config;
     this.#transaction = transaction;
     this.#limits = options.sendLimits;
     this.#timeout = options.transactionTimeout;
@@ -173,7 +207,9 @@ export class Transaction {
     await this.#breaking(async () => {
       // Right after a commit nearly every transaction meets CONCURRENT_TRANSACTIONS here. Met inside
       // of a send it couldn't be repeated: another broker may have appended its part already.
-      await this.#repeat(() => this.#transaction.addPartitions(partitionsOf(messages)));
+      await this.#repeat(() =>
+        addPartitions(this.#config, this.#transaction, partitionsOf(messages)),
+      );
       for (const send of splitIntoSends(messages, this.#limits)) {
         await this.#sendOnce(send);
       }
@@ -227,13 +263,18 @@ export class Transaction {
     );
     let acknowledged;
     try {
-      acknowledged = await this.#transaction.sendBatch({
-        acks: -1,
-        topicMessages: send.map(({ topic, messages }) => ({
-          topic,
-          messages: messages.map(toKafkajs),
-        })),
-      });
+      acknowledged = await namingGrants(
+        this.#config,
+        send.map(({ topic }) => writing(topic)),
+        () =>
+          this.#transaction.sendBatch({
+            acks: -1,
+            topicMessages: send.map(({ topic, messages }) => ({
+              topic,
+              messages: messages.map(toKafkajs),
+            })),
+          }),
+      );
     } catch (error) {
       throw errorKind(error) === 'too-large' ? messageTooLarge(send, error) : error;
     }
@@ -265,6 +306,35 @@ export class Transaction {
         await wait(pause);
       }
     }
+  }
+}
+
+function writing(topic: string): Grant {
+  return { operation: 'Write', resource: 'topic', name: topic };
+}
+
+/**
+ * Where a topic is refused, the others answer only that they were not attempted, and kafkajs reports
+ * the first answer: so each is asked for alone until one says why.
+ */
+async function addPartitions(
+  config: KafkaConfig,
+  transaction: KafkajsTransaction,
+  topics: { topic: string; partitions: { partition: number }[] }[],
+): Promise<void> {
+  try {
+    await namingGrants(
+      config,
+      topics.length === 1 ? topics.map(({ topic }) => writing(topic)) : [],
+      () => transaction.addPartitions(topics),
+    );
+  } catch (error) {
+    if (topics.length > 1 && !['away', 'repeat', 'fenced'].includes(errorKind(error))) {
+      for (const topic of topics) {
+        await addPartitions(config, transaction, [topic]);
+      }
+    }
+    throw error;
   }
 }
 

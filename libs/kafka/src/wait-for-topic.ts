@@ -1,8 +1,9 @@
 import type { Admin } from './admin.ts';
 import { backOff, wait } from './back-off.ts';
-import { errorKind, errorName } from './error-kind.ts';
+import { causes, errorKind, errorName } from './error-kind.ts';
 import { KafkaError } from './errors.ts';
 import type { KafkaConfig } from './patched-kafkajs.ts';
+import { refused } from './refusal.ts';
 
 /**
  * The topic's number of partitions, once it exists. `onWaiting` is called once if that takes a wait.
@@ -19,7 +20,7 @@ export async function waitForTopic(
   let waiting = false;
   for (let attempt = 0, away = 0; ; attempt++) {
     try {
-      const topic = await admin.describeTopic(name);
+      const topic = await admin.describeTopic(name, 'Read');
       if (topic) {
         return topic.partitions;
       }
@@ -40,23 +41,18 @@ export async function waitForTopic(
  *
  * @throws KafkaError what waiting can't cure
  */
-export function reportAway(
-  { brokers, logger }: KafkaConfig,
-  error: unknown,
-  attempt: number,
-): void {
+export function reportAway(config: KafkaConfig, error: unknown, attempt: number): void {
   if (error instanceof KafkaError) {
     throw error;
   }
   if (errorKind(error) === 'refused') {
-    throw new KafkaError(
-      'REFUSED',
-      `The brokers at ${brokers.join(', ')} refuse us (${errorName(error)}): check the credentials, the access rights, and that they are Kafka 2.5 or newer`,
-      { cause: error },
-    );
+    throw refused(config, error);
   }
   // At attempts 0, 1, 3, 7, 15 …: enough to see, not enough to fill a disk.
   if ((attempt & (attempt + 1)) === 0) {
-    logger.warn('waiting for Kafka', { brokers, attempt, error: errorName(error) });
+    const { brokers, logger } = config;
+    // Brokers that want TLS or a login just close the connection: the words are all there is to go by.
+    const reason = causes(error).at(-1)?.message;
+    logger.warn('waiting for Kafka', { brokers, attempt, error: errorName(error), reason });
   }
 }
