@@ -852,7 +852,7 @@ export class StepLoop {
 
   /** An error that no repetition cures, in words that say what to do; or null. */
   #fatalMeaning(error: unknown): Error | null {
-    const { transactionalId, groupId } = this.#options;
+    const { transactionalId, groupId, topics } = this.#options;
     switch (errorKind(error)) {
       case 'fenced':
         // The brokers also raise the epoch of a producer whose transaction took too long.
