@@ -133,6 +133,11 @@ export async function launchService<C extends CommonConfig>(
   };
 }
 
+/** A probe or a scrape is a line and some headers; who takes longer to send them is a fault, or worse. */
+const requestMilliseconds = 5_000;
+/** Probes, Prometheus and a curious operator: more would only cost the service its memory and files. */
+const mostConnections = 100;
+
 /** As much of Fastify's as is used where the adapter's types don't reach. */
 interface Reply {
   code(status: number): { send(): unknown };
@@ -141,11 +146,6 @@ interface Reply {
 async function createApp(
   lifecycle: Lifecycle,
   page: MetricsPage,
-/** A probe or a scrape is a line and some headers; who takes longer to send them is a fault, or worse. */
-const requestMilliseconds = 5_000;
-/** Probes, Prometheus and a curious operator: more would only cost the service its memory and files. */
-const mostConnections = 100;
-
   log: Log,
 ): Promise<NestFastifyApplication> {
   const adapter = new FastifyAdapter({
@@ -172,6 +172,7 @@ const mostConnections = 100;
       done();
     }
   });
+  adapter.getInstance().server.maxConnections = mostConnections;
   return await NestFactory.create<NestFastifyApplication>(
     HealthModule.of(lifecycle, page),
     adapter,
@@ -180,7 +181,6 @@ const mostConnections = 100;
 }
 
 async function listen(app: NestFastifyApplication, host: string, port: number): Promise<number> {
-  adapter.getInstance().server.maxConnections = mostConnections;
   try {
     await app.listen(port, host);
   } catch (error) {
