@@ -60,8 +60,10 @@ async function startSource(
     },
     now: Date.now,
   });
+  const internal = internalTopics(source.topic);
   loops.start(source.name, {
-    topics: [internalTopics(source.topic).batch],
+    topics: [internal.batch],
+    targets: [internal.results, internal.dead],
     transactional: true,
     transactionTimeout: transactionMilliseconds,
     limits: {

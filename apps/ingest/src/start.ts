@@ -52,8 +52,10 @@ async function startSource(
     now: Date.now,
     blockBytes,
   });
+  const { stream, batch, dead } = internalTopics(source.topic);
   loops.start(source.name, {
     topics: [source.topic],
+    targets: [stream, batch, dead],
     transactional: true,
     limits: {
       stepBytes,

@@ -36,8 +36,10 @@ async function startSource(
       loops.processed(source.name, partition, producedAt);
     },
   });
+  const internal = internalTopics(source.topic);
   loops.start(source.name, {
-    topics: [internalTopics(source.topic).stream],
+    topics: [internal.stream],
+    targets: [internal.results, internal.dead],
     transactional: true,
     limits: {
       stepBytes: config.STEP_BYTES,

@@ -26,7 +26,7 @@ afterAll(async () => {
   rmSync(directory, { recursive: true, force: true });
 });
 
-describe('while the broker is away', { timeout: 120_000 }, () => {
+describe('while the broker is away', { timeout: 240_000 }, () => {
   it('a step loop keeps trying, and has lost and repeated nothing when it is back', async () => {
     const source = await createTopic(kafka, 'source', 2);
     const target = await createTopic(kafka, 'target', 2);
@@ -48,12 +48,15 @@ describe('while the broker is away', { timeout: 120_000 }, () => {
       loopOptions({
         groupId,
         topics: [source],
+        targets: [target],
         limits: { stepBytes: 200, stepMilliseconds: 1, queueHighBytes: 1e6, queueLowBytes: 1e5 },
         step: copy,
       }),
     );
     loop.start();
-    for (const end of [() => broker.kill(), () => broker.restart()]) {
+    const kill = (): Promise<void> => broker.kill();
+    // Three out of four brokers that are killed here forget to end a transaction.
+    for (const end of [kill, kill, () => broker.restart()]) {
       const { transactions, rebuilds } = loop.state();
       await produce(100);
       await until('it works', () => loop.state().transactions > transactions);
@@ -68,11 +71,11 @@ describe('while the broker is away', { timeout: 120_000 }, () => {
       'all is copied',
       async () => {
         const committed = await kafka.admin.committed(groupId, [source]).catch(() => []);
-        return committed.length === 2 && committed.every(({ offset }) => offset === 100n);
+        return committed.length === 2 && committed.every(({ offset }) => offset === 150n);
       },
       90,
     );
-    expect(await settledContents(kafka, target, 200)).toEqual(expected.flat());
+    expect(await settledContents(kafka, target, 300)).toEqual(expected.flat());
     expect(loop.state()).toMatchObject({ joined: true, fatal: null, halted: [] });
     await loop.stop(5_000);
   });

@@ -18,6 +18,8 @@ export interface StepLoopOptions {
   readonly transactionalId: string;
   /** Waited for at start when they don't exist yet. */
   readonly topics: readonly string[];
+  /** What steps send to. A producer that begins ends there what its predecessors left open. Default: nothing. */
+  readonly targets?: readonly string[];
   /**
    * true: messages and offsets of a step are committed in one transaction, fenced by the group's
    * generation. false: the step has its own store; offsets are committed afterwards as a hint that
@@ -789,14 +791,30 @@ export class StepLoop {
     if (!this.#options.transactional || (this.#producer && !this.#producer.broken)) {
       return;
     }
-    const { transactionalId, transactionTimeout } = this.#options;
+    const { transactionalId, transactionTimeout, groupId, targets = [] } = this.#options;
     void this.#producer?.close();
     this.#producer = undefined;
     this.#producer = await TransactionalProducer.open(
       this.#config,
-      { transactionalId, ...(transactionTimeout === undefined ? {} : { transactionTimeout }) },
+      {
+        transactionalId,
+        reach: { groupId, partitions: await this.#partitionsOf(targets) },
+        ...(transactionTimeout === undefined ? {} : { transactionTimeout }),
+      },
       this.#stop.signal,
     );
+  }
+
+  /** Of those topics that exist: the others are about to be created. */
+  async #partitionsOf(topics: readonly string[]): Promise<{ topic: string; partition: number }[]> {
+    const found: { topic: string; partition: number }[] = [];
+    for (const topic of topics) {
+      const partitions = (await this.#admin.describeTopic(topic, 'Write'))?.partitions ?? 0;
+      for (let partition = 0; partition < partitions; partition++) {
+        found.push({ topic, partition });
+      }
+    }
+    return found;
   }
 
   /** After an error: decides what to drop, and how long to wait before all begins anew. */
@@ -844,6 +862,7 @@ export class StepLoop {
     logger.warn('beginning again from what is committed', {
       error: this.#lastError,
       faults: this.#faults,
+      ...(errorName(fault) === 'UNSTABLE_OFFSET_COMMIT' ? { advice: unstableAdvice } : {}),
       ...(retriable ? {} : { stack: fault instanceof Error ? fault.stack : undefined }),
     });
     await this.#rewind();
@@ -951,6 +970,10 @@ export class StepLoop {
     await Promise.all([producer?.close(), this.#admin.close()]);
   }
 }
+
+/** Our own is ended by our producer; one of an instance that doesn't come back isn't, if the brokers have forgotten it. */
+const unstableAdvice =
+  'an instance has a transaction open on these partitions; if this goes on for minutes, find it with kafka-transactions.sh find-hanging, and end it by starting that instance again or with kafka-transactions.sh abort';
 
 function keyOf(topic: string, partition: number): string {
   return `${topic}/${partition}`;

@@ -18,6 +18,14 @@ export interface TransactionalProducerOptions {
   /** Milliseconds after which the brokers abort a transaction. Default 10 s. */
   readonly transactionTimeout?: number;
   readonly sendLimits?: SendLimits;
+  /** What former producers of this id may have written to, and must have ended. Default: nothing. */
+  readonly reach?: TransactionReach;
+}
+
+/** All that transactions of one id take part in. */
+export interface TransactionReach {
+  readonly groupId: string;
+  readonly partitions: readonly { readonly topic: string; readonly partition: number }[];
 }
 
 export interface ProcessedOffset {
@@ -44,12 +52,12 @@ export interface GroupMembership {
 export class TransactionalProducer {
   readonly #config: KafkaConfig;
   readonly #producer: KafkajsProducer;
-  readonly #options: Required<TransactionalProducerOptions>;
+  readonly #options: Required<Omit<TransactionalProducerOptions, 'reach'>>;
   #broken = false;
   #begunAt = 0;
 
   /**
-   * Fences the former producer of this id, and waits until its transaction has ended.
+   * Fences the former producer of this id, and ends its transaction wherever it reached.
    *
    * @throws what kafkajs throws; KafkaError STOPPED by the signal
    */
@@ -61,7 +69,7 @@ export class TransactionalProducer {
     const opened = new TransactionalProducer(config, options);
     try {
       await opened.#producer.connect();
-      await opened.#initialize(signal);
+      await opened.#initialize(options.reach, signal);
     } catch (error) {
       void opened.close();
       throw error;
@@ -154,9 +162,7 @@ export class TransactionalProducer {
     const giveUpAt = Date.now() + 3 * this.#options.transactionTimeout;
     for (;;) {
       try {
-        const empty = await this.#producer.transaction();
-        await empty.abort();
-        return;
+        return await call();
       } catch (error) {
         if (errorKind(error) !== 'repeat' || Date.now() > giveUpAt) {
           throw error;
@@ -189,7 +195,7 @@ export class Transaction {
   constructor(
     config: KafkaConfig,
     transaction: KafkajsTransaction,
-    options: Required<TransactionalProducerOptions>,
+    options: Required<Omit<TransactionalProducerOptions, 'reach'>>,
     breaking: <T>(work: () => Promise<T>) => Promise<T>,
   ) {
     this.#config = config;
@@ -343,7 +349,7 @@ function partitionOf({ message }: { message: { partition?: number } }): number {
 }
 
 function partitionsOf(
-  messages: readonly OutgoingMessage[],
+  messages: readonly { readonly topic: string; readonly partition: number }[],
 ): { topic: string; partitions: { partition: number }[] }[] {
   const partitions = new Map<string, Set<number>>();
   for (const { topic, partition } of messages) {
