@@ -437,7 +437,7 @@ export class SourceIngest {
   }
 }
 
-/** The offsets behind the last records, or later ones, that the partitions had at a time. */
+/** The offsets behind the last records, or later ones, that the partitions had at a time; records in open transactions included. */
 interface Ends {
   /** Milliseconds since 1970. */
   readonly at: number;

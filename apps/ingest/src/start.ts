@@ -42,20 +42,16 @@ async function startSource(
       const found = await admin.describeTopic(source.topic);
       await prepareTopics(admin, topics, found?.partitions ?? 0);
     },
-    ends: async () => {
-      const offsets = await admin.offsets(source.topic);
-      return new Map(offsets.map(({ partition, latest }) => [partition, latest]));
-    },
+    ends: () => admin.ends(source.topic),
     processed: (partition, producedAt) => {
       loops.processed(source.name, partition, producedAt);
     },
     now: Date.now,
     blockBytes,
   });
-  const { stream, batch, dead } = internalTopics(source.topic);
   loops.start(source.name, {
     topics: [source.topic],
-    targets: [stream, batch, dead],
+    targets: [topics.stream, topics.batch, topics.dead],
     transactional: true,
     limits: {
       stepBytes,

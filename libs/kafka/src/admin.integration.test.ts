@@ -40,6 +40,20 @@ describe('ensureTopics', () => {
   });
 });
 
+describe('a transaction that is still open', () => {
+  it('counts for where a partition ends, though not for what can be read', async () => {
+    const topic = await createTopic(kafka, 'open', 1);
+    const producer = await kafka.transactionalProducer({ transactionalId: uniqueName('writer') });
+    const transaction = await producer.begin();
+    const record = { topic, partition: 0, value: Buffer.from('pending') };
+    await transaction.send([record, record]);
+    expect(await kafka.admin.ends(topic)).toEqual(new Map([[0, 2n]]));
+    expect(await kafka.admin.offsets(topic)).toMatchObject([{ earliest: 0n, latest: 0n }]);
+    await transaction.commit();
+    await producer.close();
+  });
+});
+
 describe('a topic that does not exist', () => {
   it('is null, an error with its name, or waited for', async () => {
     const name = uniqueName('late');

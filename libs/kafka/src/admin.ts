@@ -38,6 +38,9 @@ export interface CommittedOffset {
 
 const patienceMilliseconds = 15_000;
 
+const readUncommitted = 0;
+const readCommitted = 1;
+
 /** Topics, offsets and groups. Connects at the first call, and again after a lost connection. */
 export class Admin {
   readonly #config: KafkaConfig;
@@ -123,14 +126,29 @@ export class Admin {
   }
 
   /**
-   * Ordered by partition.
+   * The offset behind the last record of each partition. Records of transactions that are still open are
+   * in front of it, though nobody can read them yet.
    *
    * @throws KafkaError TOPIC_MISSING
    */
-  async offsets(topic: string): Promise<PartitionOffsets[]> {
+  async ends(topic: string): Promise<Map<number, bigint>> {
+    const found = await this.#fetchOffsets(topic, readUncommitted);
+    return new Map(found.map(({ partition, latest }) => [partition, latest]));
+  }
+
+  /**
+   * Ordered by partition. What is behind `latest` can't be read yet.
+   *
+   * @throws KafkaError TOPIC_MISSING
+   */
+  offsets(topic: string): Promise<PartitionOffsets[]> {
+    return this.#fetchOffsets(topic, readCommitted);
+  }
+
+  async #fetchOffsets(topic: string, isolationLevel: 0 | 1): Promise<PartitionOffsets[]> {
     try {
       const found = await this.#call(
-        (admin) => admin.fetchTopicOffsets(topic),
+        (admin) => admin.fetchTopicOffsets(topic, { isolationLevel }),
         [{ operation: 'Describe', resource: 'topic', name: topic }],
       );
       return found
