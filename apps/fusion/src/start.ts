@@ -3,14 +3,15 @@ import { internalTopics } from '@anabranch/contract';
 import {
   checkServer,
   createStaging,
-  createTables,
   isUnavailable,
-  migrate,
+  namingPrivileges,
   openPool,
 } from '@anabranch/postgres';
 import { type RunningService, type ServiceContext, SourceLoops } from '@anabranch/service';
 import type pg from 'pg';
 import type { config } from './config.ts';
+import { databaseConnection, databaseWarnings } from './database-settings.ts';
+import { setUp } from './migrate-command.ts';
 import { SourceFusion } from './source-fusion.ts';
 
 type Config = ReturnType<(typeof config)['parse']>;
@@ -22,8 +23,11 @@ const stepBytes = 16 * 1024 * 1024;
 export async function start(context: ServiceContext<Config>): Promise<RunningService> {
   const { config, log, waitFor } = context;
   const plan = await loadPlan(config.ANABRANCH_DEFINITION);
+  for (const warning of databaseWarnings(config)) {
+    log.warn(warning);
+  }
   const pool = openPool({
-    url: config.DATABASE_URL,
+    ...databaseConnection(config),
     applicationName: `anabranch.fusion.${config.INSTANCE}`,
     size: 2 * plan.sources.size + 1,
     onError: (error) => {
@@ -33,8 +37,7 @@ export async function start(context: ServiceContext<Config>): Promise<RunningSer
   });
   const isFinal = (error: unknown): boolean => !isUnavailable(error);
   await waitFor('Postgres', () => checkServer(pool), { isFinal });
-  await waitFor('Postgres', () => migrate(pool), { isFinal });
-  await waitFor('Postgres', () => createTables(pool, plan, config.READER_ROLE), { isFinal });
+  await waitFor('Postgres', () => setUp(pool, plan, config.READER_ROLE), { isFinal });
   const loops = await SourceLoops.open('fusion', context, () => pool.end());
   for (const source of plan.sources.values()) {
     startSource(source, pool, loops, context);
@@ -63,6 +66,14 @@ function startSource(
     },
   });
   const { results, dead } = internalTopics(source.topic);
+  /** A privilege that is taken away while fusion runs is named as one that was never there. */
+  const named = async <T>(work: Promise<T>): Promise<T> => {
+    try {
+      return await work;
+    } catch (error) {
+      throw await namingPrivileges(pool, plan.tables, error);
+    }
+  };
   loops.start(source.name, {
     topics: [results, dead],
     // Postgres has the truth; the group's offsets only show how far fusion is.
@@ -74,10 +85,10 @@ function startSource(
       queueLowBytes: stepBytes / 2,
     },
     idleMilliseconds: 500,
-    assigned: (partitions) => fusion.assigned(partitions),
+    assigned: (partitions) => named(fusion.assigned(partitions)),
     revoked: () => {
       fusion.revoked();
     },
-    step: (work, stepContext) => fusion.step(work, stepContext),
+    step: (work, stepContext) => named(fusion.step(work, stepContext)),
   });
 }

@@ -7,7 +7,9 @@ export type PostgresErrorCode =
   | 'TABLE_CHANGED'
   | 'NAME_TAKEN'
   | 'FENCED'
-  | 'NOT_PERMITTED';
+  | 'NOT_PERMITTED'
+  /** TLS: the server doesn't speak it, or its certificate can't be verified. */
+  | 'NOT_TRUSTED';
 
 export class PostgresError extends Error {
   override readonly name = 'PostgresError';
@@ -36,6 +38,29 @@ export function isCollision(error: unknown): boolean {
  */
 export function isRetriable(error: unknown): boolean {
   return isCollision(error) || ['55P03', '57014'].includes(errorCode(error) ?? '');
+}
+
+/**
+ * What is wrong with the connection's TLS, as far as waiting doesn't mend it, in words that say what to
+ * do; undefined: nothing.
+ */
+export function tlsFault(error: unknown): string | undefined {
+  const code = errorCode(error) ?? '';
+  const message = error instanceof Error ? error.message : '';
+  if (message === 'The server does not support SSL connections') {
+    return 'Postgres does not speak TLS: set its `ssl` to on, or DATABASE_SSL to false';
+  }
+  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') {
+    return `The certificate of Postgres is for another name (${message}): use in DATABASE_URL a name that it is for`;
+  }
+  if (/^ERR_SSL_.*(ALERT|HANDSHAKE_FAILURE)/.test(code)) {
+    return `Postgres ends the TLS handshake (${code}): it may want a certificate of this service, or another one; check DATABASE_CERT and DATABASE_KEY`;
+  }
+  return /^(CERT_|UNABLE_TO_(GET|VERIFY|DECRYPT|DECODE)|(DEPTH_ZERO_)?SELF_SIGNED|INVALID_(CA|PURPOSE)|PATH_LENGTH|ERR_TLS_CERT)/.test(
+    code,
+  )
+    ? `The certificate of Postgres can't be verified (${code}): set DATABASE_CA to that of its authority`
+    : undefined;
 }
 
 /** Whether Postgres is away or unable to work for now: waiting helps, another statement doesn't. */

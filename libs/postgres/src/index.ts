@@ -7,7 +7,16 @@ export {
   type PostgresErrorCode,
 } from './errors.ts';
 export { migrate } from './migrate.ts';
-export { checkServer, openPool, type PoolOptions } from './pool.ts';
+export { checkServer, openPool, type PoolOptions, type PostgresTls } from './pool.ts';
+export { checkPrivileges, namingPrivileges } from './privileges.ts';
+export {
+  acceptedKind,
+  acceptedLoss,
+  type Loss,
+  movePosition,
+  recordLoss,
+  settleGap,
+} from './sql/accept-loss.ts';
 export { addStageCosts } from './sql/add-stage-costs.ts';
 export { advanceFinalWatermark } from './sql/advance-final-watermark.ts';
 export { type Advance, advanceFrontier } from './sql/advance-frontier.ts';

@@ -63,7 +63,7 @@ export async function migrate(pool: pg.Pool): Promise<void> {
     if (errorCode(cause) === '42501') {
       throw new PostgresError(
         'NOT_PERMITTED',
-        `Postgres refuses to set up schema anabranch (${(cause as Error).message}): grant CREATE on the database to this role, or run once as its owner.`,
+        `Postgres refuses to set up schema anabranch (${(cause as Error).message}): let its owner run \`node main.mjs migrate\` of fusion, or grant CREATE on the database to this role.`,
         { cause },
       );
     }

@@ -1,5 +1,5 @@
 import pg from 'pg';
-import { PostgresError } from './errors.ts';
+import { PostgresError, tlsFault } from './errors.ts';
 
 const bigint: number = pg.types.builtins.INT8;
 /** bigint as JavaScript's bigint: offsets keep all of their 64 bits. */
@@ -12,8 +12,18 @@ const types: pg.CustomTypesConfig = {
   },
 };
 
+export interface PostgresTls {
+  readonly rejectUnauthorized: boolean;
+  readonly ca?: string;
+  readonly cert?: string;
+  readonly key?: string;
+}
+
 export interface PoolOptions {
+  /** Without sslmode and the like, which would go before `ssl`. */
   readonly url: string;
+  /** Node's TLS options; false: no TLS, whatever PGSSLMODE says. */
+  readonly ssl: false | PostgresTls;
   readonly applicationName: string;
   /** Connections at the most. */
   readonly size: number;
@@ -33,6 +43,7 @@ const statementMilliseconds = 60_000;
 
 export function openPool({
   url,
+  ssl,
   applicationName,
   size,
   onError,
@@ -40,6 +51,8 @@ export function openPool({
 }: PoolOptions): pg.Pool {
   const pool = new pg.Pool({
     connectionString: url,
+    // pg changes what it is given.
+    ssl: ssl && { ...ssl },
     application_name: applicationName,
     max: size,
     types,
@@ -59,12 +72,18 @@ export function openPool({
 }
 
 /**
- * @throws PostgresError `TOO_OLD` for a server before 15, which lacks UNIQUE NULLS NOT DISTINCT
+ * @throws PostgresError `TOO_OLD` for a server before 15, which lacks UNIQUE NULLS NOT DISTINCT;
+ *   `NOT_TRUSTED` where TLS is asked for and can't be had
  */
 export async function checkServer(pool: pg.Pool): Promise<void> {
-  const { rows } = await pool.query<{ version: number; text: string }>(
-    `SELECT current_setting('server_version_num')::int AS version, current_setting('server_version') AS text`,
-  );
+  const { rows } = await pool
+    .query<{ version: number; text: string }>(
+      `SELECT current_setting('server_version_num')::int AS version, current_setting('server_version') AS text`,
+    )
+    .catch((cause: unknown) => {
+      const fault = tlsFault(cause);
+      throw fault === undefined ? cause : new PostgresError('NOT_TRUSTED', `${fault}.`, { cause });
+    });
   const [server] = rows;
   if (server === undefined || server.version < 150_000) {
     throw new PostgresError(

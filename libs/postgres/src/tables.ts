@@ -197,7 +197,15 @@ export async function createStaging(
       return `CREATE TEMPORARY TABLE ${quote(`stage_${plan.table.name}`)} (${columns.join(', ')}) ON COMMIT DELETE ROWS;`;
     });
   if (statements.length > 0) {
-    await client.query(statements.join('\n'));
+    await client.query(statements.join('\n')).catch((cause: unknown) => {
+      throw errorCode(cause) === '42501'
+        ? new PostgresError(
+            'NOT_PERMITTED',
+            `Postgres refuses temporary tables (${(cause as Error).message}): GRANT TEMPORARY ON DATABASE to the role.`,
+            { cause },
+          )
+        : cause;
+    });
   }
 }
 
@@ -237,7 +245,7 @@ export async function createTables(
     throw errorCode(cause) === '42501'
       ? new PostgresError(
           'NOT_PERMITTED',
-          `Postgres refuses to set up the tables (${(cause as Error).message}): grant this role CREATE on the database and on schema ${schema}, and CREATEROLE, or make the readers' role by hand.`,
+          `Postgres refuses to set up the tables (${(cause as Error).message}): let its owner run \`node main.mjs migrate\` of fusion, or grant this role CREATE on the database and on schema ${schema}, and CREATEROLE unless the readers' role is there.`,
           { cause },
         )
       : cause;
@@ -339,11 +347,25 @@ async function grantReaders(client: pg.PoolClient, role: string, plan: Plan): Pr
         CREATE ROLE ${reader} NOLOGIN;
       END IF;
     EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$`);
-  await client.query(`GRANT USAGE ON SCHEMA ${quote(schema)}, anabranch TO ${reader}`);
-  // Views run with their owner's rights, so the state tables themselves stay closed.
-  const granted = [
-    ...ledgerNames.map((name) => `anabranch.${name}`),
-    ...[...plan.tables.keys()].map((name) => `${quote(schema)}.${quote(name)}`),
-  ];
-  await client.query(`GRANT SELECT ON ${granted.join(', ')} TO ${reader}`);
+  // Only what is missing: fusion's role needs no right to grant when another one has set all up.
+  const { rows: schemas } = await client.query<{ name: string }>(
+    `SELECT nspname AS name FROM pg_namespace
+     WHERE nspname IN ($1, 'anabranch') AND NOT has_schema_privilege($2, oid, 'USAGE')`,
+    [schema, role],
+  );
+  for (const { name } of schemas) {
+    await client.query(`GRANT USAGE ON SCHEMA ${quote(name)} TO ${reader}`);
+  }
+  // Views run with their owner's rights, so the state tables themselves stay closed. They are looked
+  // for in the catalogue, since their names mean nothing to a role that may not look into the schema.
+  const { rows: closed } = await client.query<{ name: string }>(
+    `SELECT format('%I.%I', nspname, relname) AS name
+     FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
+     WHERE (nspname = 'anabranch' AND relname = ANY ($1) OR nspname = $2 AND relname = ANY ($3))
+       AND relkind IN ('r', 'p', 'v') AND NOT has_table_privilege($4, pg_class.oid, 'SELECT')`,
+    [ledgerNames, schema, [...plan.tables.keys()], role],
+  );
+  if (closed.length > 0) {
+    await client.query(`GRANT SELECT ON ${closed.map(({ name }) => name).join(', ')} TO ${reader}`);
+  }
 }

@@ -182,6 +182,7 @@ export async function emptyDatabase(): Promise<{ url: string; pool: pg.Pool }> {
 /** As `openPool`, and it may be left to itself when its database is dropped. */
 export function poolOn(url: string, plan?: Plan, size = 4): pg.Pool {
   return openPool({
+    ssl: false,
     url,
     applicationName: 'test',
     size,
