@@ -2,7 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 
 const pollMilliseconds = 50;
 /** Nothing takes that long; it only bounds how long a broken chain keeps the suite waiting. */
-const patienceMilliseconds = 120_000;
+const patienceMilliseconds = 180_000;
 
 /**
  * Looks again and again until there is something to see.

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { setTimeout as pause } from 'node:timers/promises';
 import { internalTopics } from '@anabranch/contract';
 import type { Codec, Kafka, OutgoingMessage, TransactionalProducer } from '@anabranch/kafka';
 import { eventually } from './eventually.ts';
@@ -55,28 +56,15 @@ export class SourceTopic {
   }
 
   async addPartitions(count: number): Promise<void> {
-    this.#next = [...this.#next, ...Array<bigint>(count - this.#next.length).fill(0n)];
     await this.#kafka.admin.createPartitions(this.topic, count);
+    this.#next = [...this.#next, ...Array<bigint>(count - this.#next.length).fill(0n)];
     // kafkajs leaves out, without a word, what is for a partition that it hasn't heard of yet.
-    await this.#producer?.close();
-    this.#producer = undefined;
+    await this.#dropProducer();
   }
 
   /** Sends records with one of the codecs, each in turn. */
   async produce(records: readonly SourceRecord[]): Promise<void> {
-    const compression = codecs[this.#sends++ % codecs.length] as Codec;
-    const producer = (this.#producer ??= this.#kafka.producer());
-    await producer.send(
-      this.topic,
-      records.map(({ partition, key, value, headers, timestamp }) => ({
-        partition,
-        key,
-        value,
-        headers,
-        timestamp,
-      })),
-      { compression },
-    );
+    await this.#send(records);
     this.#remember(records);
   }
 
@@ -126,6 +114,122 @@ export class SourceTopic {
     }
   }
 
+  /**
+   * Sends records while brokers come and go, until all of them are written. A send that failed may
+   * have been written all the same: the ends of the partitions tell, since nobody else writes here.
+   */
+  async produceThroughFaults(records: readonly SourceRecord[]): Promise<void> {
+    for (let rest = records; rest.length > 0;) {
+      const failed = await this.#send(rest).then(
+        () => false,
+        () => true,
+      );
+      if (failed) {
+        await this.#dropProducer();
+      }
+      const ends = await this.#endsAtRest(failed);
+      const counts = Map.groupBy(rest, ({ partition }) => partition);
+      const isWritten = (partition: number): boolean => {
+        const grown = Number((ends[partition] ?? 0n) - (this.#next[partition] ?? 0n));
+        if (grown !== 0 && grown !== counts.get(partition)?.length) {
+          throw new Error(
+            `Partition ${partition} of ${this.topic} has grown by ${grown}, not by what was sent.`,
+          );
+        }
+        return grown > 0;
+      };
+      const written = new Set([...counts.keys()].filter(isWritten));
+      this.#remember(rest.filter(({ partition }) => written.has(partition)));
+      rest = rest.filter(({ partition }) => !written.has(partition));
+    }
+  }
+
+  /** `produceAborted`, while brokers come and go. */
+  async abortThroughFaults(
+    first: readonly SourceRecord[],
+    second: readonly SourceRecord[],
+  ): Promise<void> {
+    await this.produceAborted(first, second).catch(() => this.#abortOpen(['a', 'b']));
+    this.#next = await this.#endsAtRest(true);
+  }
+
+  /** `produceInTransaction`, while brokers come and go: what is remembered is what readers see. */
+  async commitThroughFaults(records: readonly SourceRecord[]): Promise<void> {
+    const before = this.#next;
+    const outcome = await this.#commit(records).then(
+      () => true,
+      () => null,
+    );
+    if (outcome === null) {
+      await this.#abortOpen(['c']);
+    }
+    const ends = await this.#endsAtRest(true);
+    if (outcome ?? (await this.#isVisible(records[0]?.partition ?? 0, before))) {
+      this.#remember(records);
+    }
+    this.#next = ends;
+  }
+
+  async #commit(records: readonly SourceRecord[]): Promise<void> {
+    const producer = await this.#kafka.transactionalProducer({
+      transactionalId: `${this.topic}.c`,
+    });
+    try {
+      await producer.commit(records.map(this.#outgoing), [], null);
+    } finally {
+      await producer.close();
+    }
+  }
+
+  /** Opens producers of the same names, which aborts what their predecessors left open. */
+  async #abortOpen(names: readonly string[]): Promise<void> {
+    for (const name of names) {
+      const transactionalId = `${this.topic}.${name}`;
+      await eventually('the brokers to abort a transaction', async () => {
+        const producer = await this.#kafka
+          .transactionalProducer({ transactionalId })
+          .catch(() => undefined);
+        await producer?.close();
+        return producer && true;
+      });
+    }
+  }
+
+  /** Whether what stands at the old end of a partition was committed. */
+  async #isVisible(partition: number, ends: readonly bigint[]): Promise<boolean> {
+    return eventually('the source to be readable', async () => {
+      let seen = false;
+      return this.#kafka
+        .readTopic(this.topic, (where, { offset }) => {
+          seen ||= where === partition && BigInt(offset) === ends[partition];
+        })
+        .then(
+          () => seen,
+          () => undefined,
+        );
+    });
+  }
+
+  /**
+   * The ends of the partitions once brokers answer, no transaction is open, and, where a request may
+   * still be under way, two looks say the same.
+   */
+  async #endsAtRest(twice: boolean): Promise<bigint[]> {
+    let last = '';
+    return eventually(`the ends of ${this.topic}`, async () => {
+      const ends = await endsOf(this.#brokers, this.topic, this.#next.length).catch(() => []);
+      const isOpen = ends.length === 0 || ends.some(({ all, committed }) => committed < all);
+      const now = ends.map(({ all }) => all);
+      const isSame = String(now) === last;
+      last = String(now);
+      if (isOpen || (twice && !isSame)) {
+        await pause(twice ? 200 : 0);
+        return undefined;
+      }
+      return now;
+    });
+  }
+
   /** Offset behind the last record that a reader gets, of each partition that has any. */
   lastOffsets(): Map<number, bigint> {
     const ends = new Map<number, bigint>();
@@ -147,11 +251,32 @@ export class SourceTopic {
 
   /** Deletes the topic and the internal ones. */
   async delete(): Promise<void> {
-    await this.#producer?.close();
+    await this.#dropProducer();
     const internal = Object.values(internalTopics(this.topic)) as string[];
     for (const topic of [this.topic, ...internal]) {
       await this.#kafka.admin.deleteTopics([topic]).catch(() => undefined);
     }
+  }
+
+  async #send(records: readonly SourceRecord[]): Promise<void> {
+    const compression = codecs[this.#sends++ % codecs.length] as Codec;
+    const producer = (this.#producer ??= this.#kafka.producer());
+    await producer.send(
+      this.topic,
+      records.map(({ partition, key, value, headers, timestamp }) => ({
+        partition,
+        key,
+        value,
+        headers,
+        timestamp,
+      })),
+      { compression },
+    );
+  }
+
+  async #dropProducer(): Promise<void> {
+    await this.#producer?.close().catch(() => undefined);
+    this.#producer = undefined;
   }
 
   readonly #outgoing = ({
