@@ -36,6 +36,10 @@ export async function waitForTopic(
   }
 }
 
+/** They say no more than that they close the connection. */
+const closedAdvice =
+  'brokers that want TLS or a login, or another one, end the connection: check KAFKA_SSL and KAFKA_SASL_MECHANISM';
+
 /**
  * Logs that the brokers don't answer.
  *
@@ -51,8 +55,14 @@ export function reportAway(config: KafkaConfig, error: unknown, attempt: number)
   // At attempts 0, 1, 3, 7, 15 …: enough to see, not enough to fill a disk.
   if ((attempt & (attempt + 1)) === 0) {
     const { brokers, logger } = config;
-    // Brokers that want TLS or a login just close the connection: the words are all there is to go by.
     const reason = causes(error).at(-1)?.message;
-    logger.warn('waiting for Kafka', { brokers, attempt, error: errorName(error), reason });
+    const closed = errorName(error) === 'KafkaJSConnectionClosedError';
+    logger.warn('waiting for Kafka', {
+      brokers,
+      attempt,
+      error: errorName(error),
+      reason,
+      ...(closed && { advice: closedAdvice }),
+    });
   }
 }

@@ -7,6 +7,7 @@ import { ServersError } from './errors.ts';
 import { freePort } from './free-port.ts';
 import { answersAsKafka } from './kafka-probe.ts';
 import { type ProxiedListener, propertiesFile, serverProperties } from './kafka-properties.ts';
+import { type KafkaSecurity, keyStore, scramArguments, trustStore } from './kafka-security.ts';
 import { type ServerCommand, SupervisedServer } from './supervised-server.ts';
 
 const run = promisify(execFile);
@@ -21,6 +22,7 @@ export interface Broker {
   directory: string;
   port: number;
   proxied?: ProxiedListener | undefined;
+  security?: KafkaSecurity | undefined;
   /** For the JVM, besides what every broker gets. */
   jvmArguments: string[];
   onEnd?: (error: ServersError) => void;
@@ -35,14 +37,21 @@ export async function prepareBroker(broker: Broker): Promise<SupervisedServer> {
     directory,
     port,
     proxied,
+    security,
     jvmArguments,
     onEnd = () => {},
     onStopped,
   } = broker;
-  const properties = serverProperties(port, await freePort(), proxied);
+  const properties = serverProperties(port, await freePort(), proxied, security);
   writeFileSync(path.join(directory, propertiesFile), properties);
+  if (security) {
+    const { certificate, ca } = security;
+    const store = path.join(directory, keyStore);
+    writeFileSync(store, `${certificate.key}\n${certificate.cert}\n`, { mode: 0o600 });
+    writeFileSync(path.join(directory, trustStore), ca);
+  }
   if (!existsSync(path.join(directory, 'data', 'meta.properties'))) {
-    await format(java, jars, directory);
+    await format(java, jars, directory, security ? scramArguments(security) : []);
   }
   const command: ServerCommand = {
     name: 'Kafka',
@@ -57,7 +66,10 @@ export async function prepareBroker(broker: Broker): Promise<SupervisedServer> {
       propertiesFile,
     ],
     stopSignal: kafkaStopSignal,
-    isReady: () => answersAsKafka('127.0.0.1', port),
+    isReady: () =>
+      answersAsKafka('127.0.0.1', port, {
+        tls: security && { ca: security.ca, ...security.certificate },
+      }),
   };
   return new SupervisedServer(command, onEnd, onStopped);
 }
@@ -75,7 +87,12 @@ function javaArguments(jars: string): string[] {
 }
 
 /** A data directory gets its identity once; without it the broker refuses to start. */
-async function format(java: string, jars: string, directory: string): Promise<void> {
+async function format(
+  java: string,
+  jars: string,
+  directory: string,
+  more: readonly string[],
+): Promise<void> {
   const data = path.join(directory, 'data');
   // Left by a formatting that was interrupted: meta.properties comes last.
   rmSync(data, { recursive: true, force: true });
@@ -92,6 +109,7 @@ async function format(java: string, jars: string, directory: string): Promise<vo
         'format',
         `--cluster-id=${clusterId}`,
         `--config=${propertiesFile}`,
+        ...more,
       ],
       { cwd: directory },
     );

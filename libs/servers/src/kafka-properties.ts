@@ -1,3 +1,5 @@
+import { type KafkaSecurity, securityProperties } from './kafka-security.ts';
+
 /**
  * In the server's directory, which is where it runs: the paths it gets are relative, as
  * log.dirs is a list with commas, and a properties file is Latin-1, and users' folders are neither.
@@ -43,6 +45,7 @@ export function serverProperties(
   port: number,
   controllerPort: number,
   proxied?: ProxiedListener,
+  security?: KafkaSecurity,
 ): string {
   const second = {
     listener: proxied === undefined ? '' : `,PROXIED://127.0.0.1:${proxied.port}`,
@@ -60,6 +63,7 @@ export function serverProperties(
     'controller.quorum.voters': `1@127.0.0.1:${controllerPort}`,
     'log.dirs': 'data',
     ...singleNode,
+    ...(security && securityProperties(security, port, controllerPort)),
   };
   return Object.entries(properties)
     .map(([name, value]) => `${name}=${value}\n`)

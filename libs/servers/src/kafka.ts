@@ -4,6 +4,7 @@ import { DirectoryLock } from './directory-lock.ts';
 import { onFreePort } from './free-port.ts';
 import { kafkaStopSignal, prepareBroker } from './kafka-broker.ts';
 import type { ProxiedListener } from './kafka-properties.ts';
+import type { KafkaSecurity } from './kafka-security.ts';
 import { classArchive } from './kafka-class-archive.ts';
 import { kafkaJars } from './kafka-jars.ts';
 import { cacheDirectory, findJava } from './local-tools.ts';
@@ -15,6 +16,8 @@ export interface KafkaOptions extends ServerOptions {
   heap?: string;
   /** A second listener, for clients that come through a proxy. */
   proxied?: ProxiedListener;
+  /** Lets only those in who may, by TLS; `proxied` doesn't go with it. Default: everybody, without. */
+  security?: KafkaSecurity;
 }
 
 export type LocalKafka = SupervisedServer & {
@@ -49,6 +52,7 @@ export async function startKafka(options: KafkaOptions): Promise<LocalKafka> {
         directory,
         port,
         proxied: options.proxied,
+        security: options.security,
         jvmArguments: [`-Xms${heap}`, `-Xmx${heap}`, ...classes],
         onEnd,
         onStopped: () => lock.release(),

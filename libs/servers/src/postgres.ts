@@ -15,6 +15,7 @@ import {
 import path from 'node:path';
 import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
+import type { Certificate } from './certificates.ts';
 import { ensureDatabase } from './databases.ts';
 import { DirectoryLock } from './directory-lock.ts';
 import { ServersError } from './errors.ts';
@@ -28,10 +29,12 @@ import { endLeftover, SupervisedServer } from './supervised-server.ts';
 export interface PostgresOptions extends ServerOptions {
   /** Settings of postgresql.conf, besides ours. */
   settings?: Record<string, string>;
+  /** Lets clients in by TLS only, with this certificate, for 127.0.0.1; `ca` is its authority. */
+  tls?: Certificate & { readonly ca: string };
 }
 
 export type LocalPostgres = SupervisedServer & {
-  /** Of the database `anabranch`, as the superuser. */
+  /** Of the database `anabranch`, as the superuser; with `tls` it names a file of the authority. */
   readonly url: string;
 };
 
@@ -76,12 +79,20 @@ export async function startPostgres(options: PostgresOptions): Promise<LocalPost
     }
     checkVersion(data);
     removeForeignPidFile(data);
+    if (options.tls) {
+      demandTls(directory, data, options.tls, user);
+    }
 
     const start = async (port: number): Promise<LocalPostgres> => {
       onProgress('Starting Postgres');
       const url = (database: string): string =>
-        `postgres://postgres:${password}@127.0.0.1:${port}/${database}`;
-      const settings = { ...defaultSettings, port: String(port), ...options.settings };
+        `postgres://postgres:${password}@127.0.0.1:${port}/${database}${options.tls ? `?sslmode=verify-full&sslrootcert=${path.join(directory, authorityFile)}` : ''}`;
+      const settings = {
+        ...defaultSettings,
+        ...(options.tls && { ssl: 'on' }),
+        port: String(port),
+        ...options.settings,
+      };
       const server = new SupervisedServer(
         {
           name: 'Postgres',
@@ -110,6 +121,30 @@ export async function startPostgres(options: PostgresOptions): Promise<LocalPost
   } catch (error) {
     lock.release();
     throw error;
+  }
+}
+
+const authorityFile = 'authority.pem';
+
+/** Postgres looks for these files in its data directory, and wants the key to be its own. */
+function demandTls(
+  directory: string,
+  data: string,
+  { ca, cert, key }: Certificate & { readonly ca: string },
+  user: PostgresUser | undefined,
+): void {
+  writeFileSync(path.join(directory, authorityFile), ca);
+  const files = {
+    'server.crt': cert,
+    'server.key': key,
+    'pg_hba.conf': 'hostssl all all all scram-sha-256\n',
+  };
+  for (const [name, content] of Object.entries(files)) {
+    const file = path.join(data, name);
+    writeFileSync(file, content, { mode: 0o600 });
+    if (user !== undefined) {
+      chownSync(file, user.uid, user.gid);
+    }
   }
 }
 
