@@ -504,3 +504,104 @@ it('nothing of a former assignment is left when partitions are taken away', asyn
   harness.now += idleTimeout;
   expect(await harness.commit(work(['6'], 1))).toBeNull();
 });
+
+describe('traces', () => {
+  interface Sent {
+    readonly traceId: string;
+    readonly parentSpanId: string | null;
+    readonly links: readonly object[];
+    readonly attributes: Readonly<Record<string, unknown>>;
+    readonly error: string | null;
+  }
+  const tracing = (): { sent: Sent[]; tracer: Tracer } => {
+    const sent: Sent[] = [];
+    const add = (span: Sent): unknown => sent.push(span);
+    return { sent, tracer: new Tracer({ add, close: () => Promise.resolve() }, 1) };
+  };
+  const headersOf = (result: StepResult | null) =>
+    (result?.messages ?? []).map(({ topic, headers }) => [topic, headers?.['traceparent']]);
+
+  it('give both blocks of a range the same context, and a span once it is committed', async () => {
+    const { sent, tracer } = tracing();
+    const harness = new Harness({ tracer });
+    await harness.assign({ earliest: 7n });
+    const traceparent = `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01`;
+    const headers = [['traceparent', Buffer.from(traceparent)]] as const;
+    const batch = recordBatch([
+      { offset: 7, value: Buffer.from('100'), headers },
+      { offset: 8, value: Buffer.from('50') },
+    ]);
+    const piece = { ...work([], 7), batches: [batch], next: 9n };
+    const result = await harness.step(piece);
+    const [[, context] = []] = headersOf(result);
+    expect(context).toMatch(/^00-[0-9a-f]{32}-[0-9a-f]{16}-01$/);
+    expect(headersOf(result)).toEqual([
+      ['orders.stream', context],
+      ['orders.batch', context],
+    ]);
+    expect(sent).toEqual([]);
+    await result?.committed?.();
+    expect(sent).toMatchObject([
+      {
+        traceId: context?.slice(3, 35),
+        parentSpanId: null,
+        links: [{ traceId: 'a'.repeat(32), spanId: 'b'.repeat(16) }],
+        error: null,
+        attributes: {
+          'anabranch.source': 'orders',
+          'anabranch.partition': 0n,
+          'anabranch.from': 7n,
+          'anabranch.to': 9n,
+          'anabranch.records': 2n,
+          'anabranch.bytes': 7n,
+        },
+      },
+    ]);
+  });
+
+  it('say what was not committed, and give the replay the same context', async () => {
+    const { sent, tracer } = tracing();
+    const harness = new Harness({ tracer });
+    await harness.assign({});
+    const first = await harness.step(work(['1', '2']));
+    harness.ingest.revoked();
+    await harness.assign({});
+    const again = await harness.commit(work(['1', '2', '3']));
+    expect(headersOf(again)).toEqual(headersOf(first));
+    expect(sent.map(({ error }) => error === null)).toEqual([false, true]);
+  });
+
+  it('are for ranges with records: an idle partition begins none', async () => {
+    const { sent, tracer } = tracing();
+    const harness = new Harness({ tracer });
+    harness.ends.set(0, 1n);
+    await harness.assign({});
+    await harness.commit(work(['1']));
+    const idle = await harness.idle();
+    expect(headersOf(idle)).toEqual([
+      ['orders.stream', undefined],
+      ['orders.batch', undefined],
+    ]);
+    expect(sent).toHaveLength(1);
+  });
+
+  it('leave no mark on a message where they are off', async () => {
+    const harness = new Harness();
+    await harness.assign({});
+    const result = await harness.commit(work(['1']));
+    expect(result?.messages.map((message) => 'headers' in message)).toEqual([false, false]);
+  });
+
+  it("read a producer's header as it may be: broken, missing or of another kind", async () => {
+    const { sent, tracer } = tracing();
+    const harness = new Harness({ tracer });
+    await harness.assign({});
+    for (const [offset, value] of [null, Buffer.from('nonsense'), Buffer.of(0xff)].entries()) {
+      const headers = [['traceparent', value]] as const;
+      const batch = recordBatch([{ offset, value: Buffer.from('1'), headers }]);
+      const piece = { ...work([], offset), batches: [batch], next: BigInt(offset + 1) };
+      expect(await harness.commit(piece)).not.toBeNull();
+    }
+    expect(sent.map(({ links }) => links)).toEqual([[], [], []]);
+  });
+});

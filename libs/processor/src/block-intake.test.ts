@@ -141,4 +141,28 @@ describe('an intake of blocks', () => {
     assign({});
     expect(intake.take([work(0n, blocks)], context).map(summary)[0]?.ranges).toHaveLength(4);
   });
+
+  it('keeps the trace that a block came with, and minds no other header', () => {
+    assign({});
+    const traceparent = '00-0123456789abcdef0123456789abcdef-0123456789abcdef-01';
+    const header = (name: string, value: string | null) =>
+      [name, value === null ? null : Buffer.from(value)] as const;
+    const headers = [
+      [header('tracestate', 'x'), header('traceparent', traceparent)],
+      [],
+      [header('traceparent', null), header('Traceparent', traceparent)],
+      [header('traceparent', 'x'.repeat(300))],
+    ];
+    const batch = recordBatch(
+      blocks.map((value, offset) => ({ offset, value, headers: headers[offset] ?? [] })),
+    );
+    const [taken] = intake.take([{ ...work(0n, []), batches: [batch], next: 4n }], context);
+    expect(taken?.blocks.map(({ trace }) => trace)).toEqual([
+      traceparent,
+      undefined,
+      undefined,
+      undefined,
+    ]);
+    expect(taken?.blocks.every((block, i) => i === 0 || !('trace' in block))).toBe(true);
+  });
 });

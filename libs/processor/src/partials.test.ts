@@ -9,6 +9,7 @@ import {
 import { testBlock } from '@anabranch/contract/testing';
 import { Tracer } from '@anabranch/service';
 import { expect, it } from 'vitest';
+import { openSpans } from './open-spans.ts';
 import { type Message, noneProcessed, partialMessages } from './partials.ts';
 import { stretchesOf } from './stretch.ts';
 
@@ -137,4 +138,32 @@ it('a dead letter has the bytes that were produced, wherever its block lies amon
     [21n, undefined],
   ]);
   expect(letters[0]).toMatchObject({ table: 'clean', code: 'expression', reason: 'Overflow.' });
+});
+
+it('each message of a partial carries its trace, and none carries a header without one', async () => {
+  const traced = {
+    ...testBlock({}, ['a']),
+    trace: '00-0123456789abcdef0123456789abcdef-0123456789abcdef-01',
+  };
+  const stretches = [...stretchesOf(0, [traced]), ...stretchesOf(1, [testBlock({ partition: 1 })])];
+  const big = { ...table('clean', 0, 'x'.repeat(2_500_000)) };
+  const tracer = new Tracer({ add: () => undefined, close: () => Promise.resolve() }, 1);
+  const own = tracer.spans('stream.process');
+  await own.during(() => {
+    openSpans(own, 'stream', stretches);
+    return Promise.resolve();
+  });
+  const processed = { ...noneProcessed, tables: [big] };
+  const messages = partialMessages(stretches, processed, { ...options, spans: own });
+  const traceparent = own.traceparent(stretches[0] ?? {});
+  expect(traceparent).toMatch(/^00-0123456789abcdef0123456789abcdef-[0-9a-f]{16}-01$/);
+  expect(messages.filter(({ partition }) => partition === 0).map(({ headers }) => headers)).toEqual(
+    Array.from({ length: 3 }, () => ({ traceparent })),
+  );
+  expect(
+    messages.filter(({ partition }) => partition === 1).map((one) => 'headers' in one),
+  ).toEqual([false]);
+  for (const { headers } of partialMessages(stretches, processed, { ...options, spans })) {
+    expect(headers).toBeUndefined();
+  }
 });

@@ -1,5 +1,6 @@
 import { testBlock } from '@anabranch/contract/testing';
 import { CoverageError } from '@anabranch/coverage';
+import { mostLinks } from '@anabranch/service';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { joinStretches, roundsOf, type Stretch, stretchesOf } from './stretch.ts';
@@ -54,6 +55,20 @@ describe('stretches', () => {
         expect(joined?.producedAt).toBe(whole?.producedAt);
       }),
     );
+  });
+
+  it('know the traces of their first blocks, and no more of them than a span can link to', () => {
+    const blocks = Array.from({ length: 300 }, (_, i) => ({
+      ...testBlock({ from: BigInt(i) }, ['x']),
+      ...(i % 2 === 0 && { trace: `trace ${i}` }),
+    }));
+    const [whole] = stretchesOf(0, blocks);
+    const joined = blocks
+      .flatMap((block): Stretch[] => stretchesOf(0, [block]))
+      .reduce((a, b) => joinStretches(a, b));
+    const expected = Array.from({ length: 1 + mostLinks }, (_, i) => `trace ${2 * i}`);
+    expect(whole?.traces).toEqual(expected);
+    expect(joined.traces).toEqual(expected);
   });
 
   it('are not joined over a gap', () => {

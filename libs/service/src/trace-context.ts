@@ -42,7 +42,8 @@ export function formatTraceparent({ traceId, spanId }: SpanContext): string {
 
 /** null when it is none, or of a version with another form. */
 export function parseTraceparent(text: string): (SpanContext & { sampled: boolean }) | null {
-  const match = /^[0-9a-e][0-9a-f]-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/.exec(text);
+  const match =
+    /^(?!ff|00.{53}.)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/.exec(text);
   const [, traceId = '', spanId = '', flags = ''] = match ?? [];
   if (!/[^0]/.test(traceId) || !/[^0]/.test(spanId)) {
     return null;

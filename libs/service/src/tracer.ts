@@ -152,7 +152,7 @@ export class StepSpans {
     if (first === undefined || parent === null) {
       return;
     }
-    if (this.#exporter === null) {
+    if (this.#exporter === null || !parent.sampled) {
       this.#traceparents.set(key, first);
       return;
     }
