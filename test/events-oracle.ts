@@ -59,6 +59,8 @@ FROM (SELECT *, CASE
 
 const quoted = (names: readonly string[]): string => names.map((name) => `'${name}'`).join(', ');
 
+const defaultBatchRules = ['bulk', 'large', 'refunds', 'aged', 'late'];
+
 const branches = 'sum(stream_records) AS stream_records, sum(batch_records) AS batch_records';
 
 const comparisons: Comparison[] = [
@@ -108,11 +110,9 @@ const comparisons: Comparison[] = [
  */
 export async function expectEvents(
   chain: Subject,
-  batchRules: readonly string[] = ['bulk', 'large', 'refunds', 'aged', 'late'],
+  batchRules: readonly string[] = defaultBatchRules,
 ): Promise<void> {
-  await loadRecords(chain);
-  await chain.query(events(batchRules));
-  await expectTables(chain, comparisons);
+  await expectEventTables(chain, batchRules);
   await expectLedger(chain);
   await expectDeadLetters(chain);
   await expectRules(chain);
@@ -121,6 +121,23 @@ export async function expectEvents(
     'SELECT FROM per_minute WHERE records <> stream_records + batch_records',
   );
   expect(mixed).toEqual([]);
+}
+
+/**
+ * Checks the tables alone.
+ * @param lost a condition on `oracle.sound`, for records that were split and then lost: they count
+ *   nowhere, and are in `oracle.lost` from then on
+ */
+export async function expectEventTables(
+  chain: Subject,
+  batchRules: readonly string[] = defaultBatchRules,
+  lost = 'false',
+): Promise<void> {
+  await loadRecords(chain);
+  await chain.query(events(batchRules));
+  await chain.query(`CREATE TABLE oracle.lost AS SELECT * FROM oracle.sound WHERE ${lost};
+    DELETE FROM oracle.sound WHERE ${lost}`);
+  await expectTables(chain, comparisons);
 }
 
 /** Which rule chose how many records of each partition. */

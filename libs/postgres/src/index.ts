@@ -27,6 +27,7 @@ export { isLate, lockFinalWatermark } from './sql/final-watermark.ts';
 export { mergeUpsert } from './sql/merge-upsert.ts';
 export { correctWindow, mergeWindow } from './sql/merge-window.ts';
 export { type Position, readPositions, writePositions } from './sql/positions.ts';
+export { type FrontierRow, readFrontier } from './sql/read-frontier.ts';
 export { type Conflict, recordConflict } from './sql/record-conflict.ts';
 export { type CoveredRun, recordRuns } from './sql/record-runs.ts';
 export { setPartitions } from './sql/set-partitions.ts';

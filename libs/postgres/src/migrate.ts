@@ -2,11 +2,15 @@ import { createHash } from 'node:crypto';
 import type pg from 'pg';
 import { errorCode, PostgresError } from './errors.ts';
 import { ledger } from './migrations/001-ledger.ts';
+import { losses } from './migrations/002-losses.ts';
 import { createSchema } from './tables.ts';
 import { transaction } from './transaction.ts';
 
 /** In order; once released, one is never changed, only followed by another. */
-const migrations: readonly { name: string; sql: string }[] = [{ name: '001-ledger', sql: ledger }];
+const migrations: readonly { name: string; sql: string }[] = [
+  { name: '001-ledger', sql: ledger },
+  { name: '002-losses', sql: losses },
+];
 
 /** Any constant: two services that start at once migrate one after the other. */
 const advisoryLock = 4_242_001;

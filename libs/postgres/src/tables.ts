@@ -85,9 +85,10 @@ function statusColumn(plan: TablePlan): ViewColumn {
     return {
       name: 'status',
       sql: `CASE WHEN ${completeAt(plan, 's')} > coalesce(w.final_watermark, '-infinity') THEN 'provisional'
+                 WHEN l.times && tstzrange(s.${columnOf(plan, 'window_start')}, s.${columnOf(plan, 'window_start')} + interval '${plan.table.window.size} milliseconds') THEN 'incomplete'
                  WHEN s._corrected THEN 'corrected' ELSE 'final' END`,
       comment:
-        'provisional; final, once the end of the window plus grace is behind the watermarks of both branches on all partitions; corrected, when a late record changed it after that.',
+        'provisional; final, once the end of the window plus grace is behind the watermarks of both branches on all partitions; corrected, when a late record changed it after that; incomplete instead of these two, when records that it may have had were lost and the loss was accepted (anabranch.losses).',
     };
   }
   return plan.table.kind === 'append'
@@ -164,19 +165,26 @@ export function viewColumns(plan: TablePlan): ViewColumn[] {
   }
 }
 
-function createView(plan: TablePlan, schema: string): string {
+function createView(
+  plan: TablePlan,
+  schema: string,
+  create: 'CREATE' | 'CREATE OR REPLACE',
+): string {
   const { table } = plan;
   const view = `${quote(schema)}.${quote(table.name)}`;
   const columns = viewColumns(plan);
-  // A scalar subquery would be planned per row; a join with the one row of the source is not.
+  // Scalar subqueries would be planned per row; joins with the one row of the source are not.
+  const source = pg.escapeLiteral(table.source);
   const watermark = isWindow(plan)
-    ? `LEFT JOIN anabranch.sources w ON w.source = ${pg.escapeLiteral(table.source)}`
+    ? `LEFT JOIN anabranch.sources w ON w.source = ${source}
+       CROSS JOIN (SELECT range_agg(tstzrange(event_time_from, event_time_to, '[]')) AS times
+         FROM anabranch.losses WHERE source = ${source} AND branch <> 'dead') l`
     : '';
   const comments = columns.map(
     ({ name, comment }) =>
       `COMMENT ON COLUMN ${view}.${quote(name)} IS ${pg.escapeLiteral(comment)};`,
   );
-  return `CREATE VIEW ${view} AS SELECT ${columns.map(({ name, sql }) => `${sql} AS ${quote(name)}`).join(', ')}
+  return `${create} VIEW ${view} AS SELECT ${columns.map(({ name, sql }) => `${sql} AS ${quote(name)}`).join(', ')}
       FROM ${stateTable(table.name)} s ${watermark};
     COMMENT ON VIEW ${view} IS ${pg.escapeLiteral(table.description ?? `Made by Anabranch from source ${table.source}.`)};
     ${comments.join('\n')}`;
@@ -274,6 +282,7 @@ async function createTable(
   known: string | undefined,
 ): Promise<void> {
   const { table } = plan;
+  const view = known === undefined ? null : await readView(client, schema, table.name);
   if (known === undefined) {
     await client.query(createState(plan));
     await client.query(
@@ -285,11 +294,12 @@ async function createTable(
       'TABLE_CHANGED',
       `Table ${table.name} was filled by another definition, and its rows can't be told apart: give the changed one a new name (${table.name}_2), or drop view and state of the old one (see docs/operations.md).`,
     );
-  } else if (await hasView(client, schema, table.name)) {
+  } else if (view !== null && (!isWindow(plan) || view.includes('losses'))) {
+    // Views of windows from before there were losses don't know `incomplete`.
     return;
   }
   try {
-    await client.query(createView(plan, schema));
+    await client.query(createView(plan, schema, view === null ? 'CREATE' : 'CREATE OR REPLACE'));
   } catch (cause) {
     // 42710: a type, as every table and view brings one of its name.
     throw ['42P07', '42710'].includes(errorCode(cause) ?? '')
@@ -302,13 +312,17 @@ async function createTable(
   }
 }
 
-/** Not when somebody dropped it, or the definition names another schema since. */
-async function hasView(client: pg.PoolClient, schema: string, name: string): Promise<boolean> {
-  const { rowCount } = await client.query(
-    'SELECT FROM pg_views WHERE schemaname = $1 AND viewname = $2',
+/** @returns its SQL; null when somebody dropped it, or the definition names another schema since */
+async function readView(
+  client: pg.PoolClient,
+  schema: string,
+  name: string,
+): Promise<string | null> {
+  const { rows } = await client.query<{ definition: string }>(
+    'SELECT definition FROM pg_views WHERE schemaname = $1 AND viewname = $2',
     [schema, name],
   );
-  return rowCount === 1;
+  return rows[0]?.definition ?? null;
 }
 
 /** `IF NOT EXISTS` alone asks for the right to create it also when it exists. */
@@ -334,6 +348,7 @@ const ledgerNames = [
   'runs',
   'run_ranges',
   'stage_costs',
+  'losses',
   'ledger_faults',
   'split',
   'balance',

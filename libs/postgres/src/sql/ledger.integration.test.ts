@@ -113,6 +113,7 @@ it('balances: records that came in are aggregated, filtered, dead or outstanding
       aggregated: '54',
       filtered: '20',
       dead: '6',
+      lost: '0',
       outstanding: '20',
     },
   ]);
