@@ -564,7 +564,9 @@ describe('traces', () => {
     const harness = new Harness({ tracer });
     await harness.assign({});
     const first = await harness.step(work(['1', '2']));
+    expect(sent).toEqual([]);
     harness.ingest.revoked();
+    expect(sent).toHaveLength(1);
     await harness.assign({});
     const again = await harness.commit(work(['1', '2', '3']));
     expect(headersOf(again)).toEqual(headersOf(first));

@@ -209,7 +209,7 @@ export class SourceIngest {
       const { partition, batches } = work;
       for (const lines of pieces) {
         const { from, to, count, refused, text } = lines;
-        const trace = from === to ? null : tracer.sample(source, partition, from);
+        const trace = tracer.sample(source, partition, from);
         if (trace !== null) {
           this.#spans.root(lines, trace, producerLinks(batches, lines), {
             ...rangeAttributes({ source, partition, from, to }),
