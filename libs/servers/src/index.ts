@@ -2,6 +2,8 @@ export { createDatabase, dropDatabase } from './databases.ts';
 export { ServersError, type ServersErrorCode } from './errors.ts';
 export { freePort } from './free-port.ts';
 export { type KafkaOptions, type LocalKafka, startKafka } from './kafka.ts';
+export { type MavenJars, mavenJars } from './kafka-jars.ts';
+export { cacheDirectory, findJava, type Java } from './local-tools.ts';
 export type { KafkaSecurity } from './kafka-security.ts';
 export { type LocalPostgres, type PostgresOptions, startPostgres } from './postgres.ts';
 export type { ServerOptions } from './server-options.ts';
