@@ -1,5 +1,5 @@
 import type { Field } from '@anabranch/definition';
-import { decimalPattern } from './field-checks.ts';
+import { decimalPattern, timePattern } from './field-checks.ts';
 import { firstDay, lastDay } from './field-types.ts';
 
 export interface Reason {
@@ -69,7 +69,9 @@ function parse(line: string): unknown {
     .replaceAll(/"(?:[^"\\]|\\[^])*"?|-?\b(?:nan|inf|infinity)\b/gi, (token) =>
       token.startsWith('"') ? token : `{"${notFinite}":0}`,
     )
-    .replaceAll(/"(?:[^"\\]|\\[^])*"?|,(?=\s*[}\]])/g, (token) => (token === ',' ? '' : token));
+    .replaceAll(/"(?:[^"\\]|\\[^])*"?|(?<![[{,:]\s*),(?=\s*[}\]])/g, (token) =>
+      token === ',' ? '' : token,
+    );
   try {
     return JSON.parse(strict, (key, value: unknown, context?: { source?: string }) => {
       // Half of a surrogate pair, which DuckDB doesn't read.
@@ -187,8 +189,13 @@ function decimalProblem(
   // As isExactDouble says it in SQL: then it is another field that the record was refused for.
   const double = Number(number);
   const power = 10 ** scale;
+  const written = number ?? '';
   const exact =
-    scale <= 22 && Math.abs(double * power) < 1e15 && Math.round(double * power) / power === double;
+    !/^-?[0.]*[1-9][0-9.]{16}/.test(written) &&
+    (double !== 0 || !/^-?[0.]*[1-9]/.test(written)) &&
+    scale <= 22 &&
+    Math.abs(double * power) < 1e15 &&
+    Math.round(double * power) / power === double;
   return number !== null && isFractional(number) && !exact
     ? [
         'inexact',
@@ -197,8 +204,6 @@ function decimalProblem(
     : null;
 }
 
-/** What DuckDB casts, but for names of time zones. */
-const timePattern = /^.{10}([ T]\d\d:\d\d:\d\d([.]\d+)?( ?(Z|[+-]\d\d(:?\d\d){0,2}))?)?$/;
 const yearsPattern = /^(?!0000)\d{4}-\d\d-\d\d/;
 const outsideOfYears: Problem = ['out-of-range', 'it is not within the years 1 to 9999'];
 
@@ -218,6 +223,14 @@ function dateProblem(value: Parsed, number: string | null): Problem | null {
   );
 }
 
+function isBeyondYears(time: string): boolean {
+  const [, sign, hours = '0', minutes = '0'] =
+    /([+-])(\d\d)(?::?(\d\d))?(?::?\d\d)?$/.exec(time.slice(19)) ?? [];
+  const offset = (Number(hours) * 60 + Number(minutes)) * (sign === '-' ? -60_000 : 60_000);
+  const at = Date.parse(`${time.slice(0, 10)}T${time.slice(11, 19)}Z`) - offset;
+  return at < -62_135_596_800_000 || at >= 253_402_300_800_000;
+}
+
 function isCalendarDay(text: string): boolean {
   const day = new Date(`${text}T00:00:00Z`);
   return !Number.isNaN(day.getTime()) && day.toISOString().startsWith(text);
@@ -225,9 +238,16 @@ function isCalendarDay(text: string): boolean {
 
 function timestampProblem(value: Parsed, number: string | null, unit: string): Problem | null {
   if (typeof value === 'string') {
-    return yearsPattern.test(value) && timePattern.test(value) && isCalendarDay(value.slice(0, 10))
-      ? null
-      : ['wrong-type', 'the string is not a time such as "2026-01-31T12:00:00Z"'];
+    const isTime =
+      yearsPattern.test(value) &&
+      new RegExp(`^${timePattern}$`).test(value) &&
+      isCalendarDay(value.slice(0, 10)) &&
+      /^(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d|^$/.test(value.slice(11));
+    if (!isTime) {
+      return ['wrong-type', 'the string is not a time such as "2026-01-31T12:00:00Z"'];
+    }
+    // Only an offset can take it out of the years that its digits show.
+    return isBeyondYears(value) ? outsideOfYears : null;
   }
   if (number === null) {
     return [
