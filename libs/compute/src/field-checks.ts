@@ -133,7 +133,7 @@ export function decimalPattern(precision: number, scale: number): string {
 
 /** What a string with a time looks like; as far as the digits mean one, the cast tells. */
 export const timePattern =
-  '[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[ T][0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.][0-9]+)?(?: ?(?:Z|[+-](?:0[0-9]|1[0-5])(?::?[0-5][0-9]){0,2}))?)?';
+  '[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[ T][0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.][0-9]+)?(?:Z|[+-](?:0[0-9]|1[0-5])(?::?[0-5][0-9]){0,2})?)?';
 
 /**
  * The cast alone also takes names of time zones, whose offsets change, and reads 6:0:0 for a time, and
