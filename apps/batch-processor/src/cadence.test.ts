@@ -3,7 +3,7 @@ import { Cadence } from './cadence.ts';
 
 const minute = 60_000;
 const midnight = Date.UTC(2026, 0, 1);
-const never = { every: null, cron: null, backlogBytes: null };
+const never = { every: null, cron: null, backlogBytes: null, freshWithin: null };
 
 describe('a run begins', () => {
   it('an interval after the last one began', () => {
@@ -33,7 +33,7 @@ describe('a run begins', () => {
 
   it('at whichever comes first', () => {
     const cadence = new Cadence(
-      { every: 10 * minute, cron: '* * * * *', backlogBytes: 5 },
+      { every: 10 * minute, cron: '* * * * *', backlogBytes: 5, freshWithin: null },
       midnight,
     );
     expect(cadence.due(midnight + minute, 0)).toBe('cron');

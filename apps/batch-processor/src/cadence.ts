@@ -1,7 +1,16 @@
+import { latestStart } from '@anabranch/cost';
 import type { BatchCadence } from '@anabranch/definition';
 import { Cron } from 'croner';
 
-export type Trigger = 'every' | 'cron' | 'backlog';
+export type Trigger = 'every' | 'cron' | 'backlog' | 'fresh_within';
+
+/** Records that no run has taken yet. */
+export interface Waiting {
+  /** When the oldest one had come, in milliseconds since 1970. */
+  readonly since: number;
+  /** Of a run over them; null: not known yet. */
+  readonly predictedSeconds: number | null;
+}
 
 /** Decides when a run begins. */
 export class Cadence {
@@ -19,13 +28,20 @@ export class Cadence {
   }
 
   /** Why a run should begin now; null: it shouldn't. */
-  due(now: number, backlogBytes: number): Trigger | null {
-    const { every, backlogBytes: limit } = this.#cadence;
+  due(now: number, backlogBytes: number, waiting: Waiting | null = null): Trigger | null {
+    const { every, backlogBytes: limit, freshWithin } = this.#cadence;
     if (limit !== null && backlogBytes >= limit) {
       return 'backlog';
     }
     if (this.#nextCron !== null && now >= this.#nextCron) {
       return 'cron';
+    }
+    if (
+      freshWithin !== null &&
+      waiting !== null &&
+      now >= latestStart(waiting.since, freshWithin, waiting.predictedSeconds)
+    ) {
+      return 'fresh_within';
     }
     return every !== null && now - this.#since >= every ? 'every' : null;
   }

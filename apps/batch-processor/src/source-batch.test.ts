@@ -2,13 +2,21 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Processor, SourcePlan, TextBlock } from '@anabranch/compute';
-import { type Block, encodeBlock, type Partial, PartialAssembler } from '@anabranch/contract';
+import {
+  type Block,
+  decodeTelemetry,
+  encodeBlock,
+  isTelemetry,
+  type Partial,
+  PartialAssembler,
+  type Telemetry,
+} from '@anabranch/contract';
 import { testBlock, type TestWork, workOf } from '@anabranch/contract/testing';
 import { judge } from '@anabranch/coverage';
 import type { StepContext, StepResult } from '@anabranch/kafka';
 import { createMetrics, Log, Tracer } from '@anabranch/service';
 import fc from 'fast-check';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { SourceBatch } from './source-batch.ts';
 
 const every = 60_000;
@@ -16,7 +24,7 @@ const plan = {
   source: {
     name: 'orders',
     topic: 'orders',
-    batch: { every, cron: null, backlogBytes: null },
+    batch: { every, cron: null, backlogBytes: null, freshWithin: null },
   },
   tables: [{ table: { name: 'clean', hash: 'h' } }],
 } as unknown as SourcePlan;
@@ -52,6 +60,7 @@ const processor = {
       }),
       deadLetters: [],
       seconds: { load: 1, preprocess: 2, process: 3, store: 4 },
+      tableSeconds: new Map([['clean', 9]]),
     };
   },
 } as unknown as Processor;
@@ -62,6 +71,7 @@ class Model {
   readonly committed = new Map<number, { offset: bigint; metadata: string }>();
   readonly next: bigint[];
   readonly merged: Partial[] = [];
+  readonly telemetry: Telemetry[] = [];
   readonly rows: string[] = [];
   readonly told: [number, number][] = [];
   readonly halted: string[] = [];
@@ -141,6 +151,10 @@ class Model {
     const assemblers = new Map<number, PartialAssembler>();
     for (const { topic, partition, value } of result?.messages ?? []) {
       expect(topic).toBe('orders.results');
+      if (value && isTelemetry(value)) {
+        this.telemetry.push(decodeTelemetry(value));
+        continue;
+      }
       const assembler = assemblers.get(partition) ?? new PartialAssembler();
       assemblers.set(partition, assembler);
       const partial = assembler.add(value ?? Buffer.alloc(0), 0n);
@@ -154,6 +168,9 @@ class Model {
       this.committed.set(partition, { offset, metadata: metadata ?? '' });
     }
     await result?.committed?.();
+    if (vi.isFakeTimers()) {
+      vi.setSystemTime(Date.now() + 1000);
+    }
     return partials;
   }
 
@@ -284,18 +301,32 @@ describe('a run', () => {
     model.now += 1;
     expect(await model.step()).not.toBeNull();
   });
+});
 
-  it('tells the costs of its slices once, with the partials that follow', async () => {
-    await model.drain();
-    const slices = new Set(model.merged.filter(({ run }) => (run?.process ?? 0) > 0)).size;
-    const costs = model.merged.flatMap((partial) => partial.costs);
-    expect(costs).toHaveLength(slices);
-    expect(costs.reduce((total, { records }) => total + records, 0n)).toBe(
-      BigInt(linesOf(two).length),
-    );
+describe('costs', () => {
+  beforeEach(() => {
+    vi.useFakeTimers({ toFake: ['Date'] });
+  });
+  afterEach(() => {
+    vi.useRealTimers();
   });
 
-  it('tells the costs again when the transaction that carried them failed', async () => {
+  const costs = () => model.telemetry.flatMap((telemetry) => telemetry.costs);
+
+  it('of its slices are told once, with what the table took of them', async () => {
+    await model.drain();
+    // The last slice's go with the end of the run.
+    expect(costs().reduce((sum, { steps }) => sum + steps, 0n)).toBe(
+      BigInt(new Set(model.merged.filter(({ run }) => (run?.process ?? 0) > 0)).size),
+    );
+    const tables = costs().flatMap((cost) => cost.tables);
+    expect(tables.reduce((sum, { records }) => sum + records, 0n)).toBe(
+      BigInt(linesOf(two).length),
+    );
+    expect(tables.every(({ table }) => table === 'clean')).toBe(true);
+  });
+
+  it('are told again when the transaction that carried them failed', async () => {
     await model.step(1000);
     model.now += every;
     await model.commit(await model.step());
@@ -305,8 +336,9 @@ describe('a run', () => {
     model.assign();
     await model.drain();
     expect(model.rows.toSorted()).toEqual(linesOf(two).toSorted());
-    const records = model.merged.flatMap(({ costs }) => costs.map((cost) => Number(cost.records)));
-    expect(records.reduce((a, b) => a + b, 0)).toBe(linesOf(two).length);
+    expect(costs().reduce((sum, { records }) => sum + records, 0n)).toBe(
+      BigInt(linesOf(two).length),
+    );
   });
 });
 

@@ -1,14 +1,17 @@
 import { randomUUID } from 'node:crypto';
 import type { Processor, SourcePlan } from '@anabranch/compute';
 import {
+  costIn,
   encodePartial,
+  encodeTelemetry,
   type InternalTopics,
   internalTopics,
   type Partial,
   type RunShare,
-  type StepCost,
-  stepCost,
+  type Telemetry,
+  withCost,
 } from '@anabranch/contract';
+import { processorUnits } from '@anabranch/cost';
 import type {
   AssignedContext,
   AssignedPartition,
@@ -19,12 +22,15 @@ import type {
 import {
   BlockIntake,
   countFates,
+  type Message,
   noneProcessed,
   openSpans,
   partialMessages,
   type Stretch,
+  tableCosts,
 } from '@anabranch/processor';
 import {
+  CostAccount,
   type Log,
   type Metrics,
   StageClock,
@@ -84,8 +90,9 @@ export class SourceBatch {
   readonly #spool: Spool;
   #run: Run | null = null;
   #emptySentAt = 0;
-  /** Of slices whose transaction is through, to be sent with the next partial. */
-  #costs: readonly StepCost[] = [];
+  readonly #account: CostAccount;
+  /** When the oldest record that waits had come, in milliseconds since 1970; null: none waits. */
+  #waitingSince: number | null = null;
 
   constructor(options: SourceBatchOptions) {
     this.#options = options;
@@ -94,6 +101,16 @@ export class SourceBatch {
     this.#intake = new BlockIntake(source.name, 'batch', options.metrics);
     this.#clock = new StageClock('batch-processor', options.metrics.stepSeconds);
     this.#spans = options.tracer.spans('batch.process');
+    this.#account = new CostAccount({
+      service: 'batch-processor',
+      instance: options.instance,
+      source: source.name,
+      branch: 'batch',
+      units: processorUnits,
+      stepBytes: options.sliceBytes,
+      metrics: options.metrics,
+      log: options.log,
+    });
     this.#cadence = new Cadence(source.batch, options.now());
     this.#spool = new Spool({
       processor: options.processor,
@@ -104,12 +121,17 @@ export class SourceBatch {
 
   assigned(assigned: readonly AssignedPartition[], context: AssignedContext): void {
     this.#intake.assigned(assigned, context);
+    this.#account.restore(
+      assigned.map(({ committed }) => costIn(committed?.metadata ?? '')?.cost ?? null),
+    );
   }
 
   /** Everything that isn't committed is read again by whoever gets the partitions. */
   async revoked(): Promise<void> {
     const slices = this.#run?.slices ?? [];
     this.#run = null;
+    this.#waitingSince = null;
+    this.#showRemaining(0);
     this.#intake.clear();
     this.#spans.abandon();
     await this.#spool.clear();
@@ -123,6 +145,9 @@ export class SourceBatch {
   async #step(work: readonly PartitionWork[], context: StepContext): Promise<StepResult | null> {
     await this.#spool.add(this.#intake.take(work, context));
     const now = this.#options.now();
+    if (this.#spool.records > 0) {
+      this.#waitingSince ??= now;
+    }
     this.#run ??= await this.#begin(now);
     if (this.#run === null) {
       return this.#storeEmpty(now);
@@ -135,7 +160,13 @@ export class SourceBatch {
 
   async #begin(now: number): Promise<Run | null> {
     const { records, bytes } = this.#spool;
-    const trigger = this.#cadence.due(now, bytes);
+    const predictedSeconds = this.#runSeconds(records, bytes);
+    const since = this.#waitingSince;
+    const trigger = this.#cadence.due(
+      now,
+      bytes,
+      since === null ? null : { since, predictedSeconds },
+    );
     if (trigger === null) {
       return null;
     }
@@ -143,8 +174,21 @@ export class SourceBatch {
     if (records === 0) {
       return null;
     }
+    this.#waitingSince = null;
     const slices = slicesOf(await this.#spool.take(), this.#options.sliceBytes);
     const id = randomUUID();
+    this.#showRemaining(predictedSeconds ?? 0);
+    if (trigger === 'fresh_within') {
+      this.#account.decide('run', 'begin', {
+        run: id,
+        freshWithinMilliseconds: this.#options.plan.source.batch.freshWithin,
+        waitedMilliseconds: since === null ? 0 : now - since,
+        predictedSeconds,
+        records,
+        bytes,
+        samples: this.#account.model.samples,
+      });
+    }
     this.#options.log.info('run begun', {
       source: this.#options.plan.source.name,
       run: id,
@@ -152,15 +196,17 @@ export class SourceBatch {
       records,
       bytes,
       slices: slices.length,
+      predictedSeconds,
     });
     return { id, trigger, startedAt: now, slices, records, storeSeconds: 0, last: null };
   }
 
   async #storeSlice(run: Run, slice: Slice, context: StepContext): Promise<StepResult> {
-    const { plan, processor, instance, metrics } = this.#options;
+    const { plan, processor, metrics } = this.#options;
     const { entries, parts, records, bytes } = slice;
     const stretches = stretchesIn(parts);
     openSpans(this.#spans, 'batch', stretches, run.id);
+    this.#account.predict({ bytes, records, rows: null });
     const files = entries.flatMap(({ file }) => (file === null ? [] : [file]));
     const processed =
       files.length === 0
@@ -184,15 +230,15 @@ export class SourceBatch {
       plan,
       topics: this.#topics,
       branch: 'batch',
-      costs: this.#costs,
       // The seconds are of all partitions together: the first partial carries them.
       run: (first) => this.#shareOf(run, first ? share : noShare, null),
       spans: this.#spans,
     });
+    const telemetry = this.#addTelemetry(messages, parts[0]?.partition);
     const storeBegun = performance.now();
     return {
       messages,
-      offsets: parts.map(offsetOf),
+      offsets: this.#withCost(parts.map(offsetOf)),
       committed: async () => {
         const store = (performance.now() - storeBegun) / 1000;
         run.storeSeconds += store;
@@ -200,13 +246,18 @@ export class SourceBatch {
         countFates(metrics, plan.source.name, processed);
         this.#clock.add({ ...seconds, store: seconds.store + store });
         this.#clock.count({ bytes, records, rows });
-        const where = { instance, source: plan.source.name, branch: 'batch' as const };
-        this.#sentCosts(messages.length > 0);
+        this.#account.sent(telemetry);
         const ended = this.#clock.end();
         this.#spans.end(ended);
-        this.#costs = [...this.#costs, stepCost(ended, where)];
+        this.#account.end(ended, tableCosts(processed));
         run.last = parts.find(({ stretch }) => stretch !== null) ?? run.last;
         run.slices.shift();
+        this.#showRemaining(
+          run.slices.reduce(
+            (sum, left) => sum + (this.#runSeconds(left.records, left.bytes) ?? 0),
+            0,
+          ),
+        );
         await removeFiles(entries);
         context.wake();
       },
@@ -221,16 +272,19 @@ export class SourceBatch {
     const { plan, log, now } = this.#options;
     const finishedAt = now();
     const partial = last?.stretch && this.#endOf(run, last.stretch, finishedAt);
+    const messages: Message[] = (partial ? encodePartial(partial) : []).map((value) => ({
+      topic: this.#topics.results,
+      partition: partial?.partition ?? 0,
+      value,
+    }));
+    const telemetry = last && this.#addTelemetry(messages, last.partition);
     return {
-      messages: (partial ? encodePartial(partial) : []).map((value) => ({
-        topic: this.#topics.results,
-        partition: partial?.partition ?? 0,
-        value,
-      })),
-      offsets: last === null ? [] : [offsetOf(last)],
+      messages,
+      offsets: last === null ? [] : this.#withCost([offsetOf(last)]),
       committed: () => {
-        this.#sentCosts(true);
+        this.#account.sent(telemetry);
         this.#run = null;
+        this.#showRemaining(0);
         log.info('run ended', {
           source: plan.source.name,
           run: run.id,
@@ -249,7 +303,6 @@ export class SourceBatch {
       branch: 'batch',
       producedAt: 0n,
       tables: [],
-      costs: this.#costs,
       run: this.#shareOf(run, { ...noShare, store: run.storeSeconds }, finishedAt),
     };
   }
@@ -260,10 +313,41 @@ export class SourceBatch {
     }
   }
 
-  #sentCosts(sent: boolean): void {
-    if (sent) {
-      this.#costs = [];
+  /** Seconds that storing spooled records is predicted to take; they are loaded already. null: not known yet. */
+  #runSeconds(records: number, bytes: number): number | null {
+    const slices = Math.max(1, Math.ceil(bytes / this.#options.sliceBytes));
+    const slice = { bytes: bytes / slices, records: records / slices, rows: null };
+    const seconds = this.#account.model.predict(slice);
+    return seconds && slices * (seconds.preprocess + seconds.process + seconds.store);
+  }
+
+  #showRemaining(seconds: number): void {
+    const { plan, metrics } = this.#options;
+    metrics.runRemainingSeconds.set({ source: plan.source.name }, seconds);
+  }
+
+  /** @returns what is `sent` once the transaction is through */
+  #addTelemetry(messages: Message[], partition: number | undefined): Telemetry | null {
+    const telemetry = partition === undefined ? null : this.#account.unsent();
+    if (telemetry !== null && partition !== undefined) {
+      messages.push({ topic: this.#topics.results, partition, value: encodeTelemetry(telemetry) });
     }
+    return telemetry;
+  }
+
+  #withCost(offsets: StepResult['offsets']): StepResult['offsets'] {
+    return offsets.map((offset, index) =>
+      index === 0
+        ? {
+            ...offset,
+            metadata: withCost(
+              offset.metadata ?? '',
+              this.#options.instance,
+              this.#account.encode(),
+            ),
+          }
+        : offset,
+    );
   }
 
   #shareOf(run: Run, share: typeof noShare, finishedAt: number | null): RunShare {
@@ -298,22 +382,22 @@ export class SourceBatch {
     const offsets = new Map(
       slices.flatMap(({ parts }) => parts.map((part) => [part.partition, offsetOf(part)])),
     );
-    const messages = stretches.flatMap((round, index) =>
+    const messages = stretches.flatMap((round) =>
       partialMessages(round, noneProcessed, {
         plan,
         topics: this.#topics,
         branch: 'batch',
-        costs: index === 0 ? this.#costs : [],
         run: () => null,
         spans: this.#spans,
       }),
     );
+    const telemetry = this.#addTelemetry(messages, stretches[0]?.[0]?.partition);
     return {
       messages,
-      offsets: [...offsets.values()],
+      offsets: this.#withCost([...offsets.values()]),
       committed: () => {
         this.#spans.end();
-        this.#sentCosts(messages.length > 0);
+        this.#account.sent(telemetry);
         this.#tell(stretches.flat());
       },
     };

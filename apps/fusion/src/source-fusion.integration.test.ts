@@ -1,4 +1,4 @@
-import { encodeDeadLetters, type Partial } from '@anabranch/contract';
+import { encodeDeadLetters, encodeTelemetry, type Partial } from '@anabranch/contract';
 import {
   appendPlan,
   appendText,
@@ -432,6 +432,11 @@ it('raises the final watermark and stores the costs of steps and runs, also with
     preprocess: 0,
     process: 0,
     store: 0,
+    cpu: 0.25,
+    predicted: { load: 0, preprocess: 0, process: 0, store: 0 },
+    predictedSteps: 0n,
+    errors: [],
+    tables: [],
   };
   const run = {
     id: 'run-1',
@@ -451,9 +456,10 @@ it('raises the final watermark and stores the costs of steps and runs, also with
   await instance.assign();
   const at = { watermark: 5_000_000n };
   topic.write(
-    { ...counted({ from: 0n, to: 2n }), ...at, costs: [cost] },
+    { ...counted({ from: 0n, to: 2n }), ...at },
     { ...counted({ branch: 'batch', from: 0n, to: 2n }), ...at, run },
   );
+  topic.messages(0).push(encodeTelemetry({ costs: [cost], models: [], decisions: [] }));
   await instance.step();
   await instance.step();
   expect(await query('SELECT final_watermark FROM anabranch.sources')).toEqual([

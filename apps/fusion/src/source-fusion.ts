@@ -1,15 +1,19 @@
 import type { SourcePlan } from '@anabranch/compute';
 import {
   ContractError,
+  costIn,
   decodeDeadLetters,
+  decodeTelemetry,
   type DeadLetters,
   type InternalTopics,
   internalTopics,
+  isTelemetry,
   type Partial,
   PartialAssembler,
-  type StepCost,
-  stepCost,
+  type Telemetry,
+  withCost,
 } from '@anabranch/contract';
+import { fusionUnits } from '@anabranch/cost';
 import {
   type AssignedPartition,
   KafkaError,
@@ -20,7 +24,6 @@ import {
   walk,
 } from '@anabranch/kafka';
 import {
-  addStageCosts,
   advanceFinalWatermark,
   claimFrontier,
   errorCode,
@@ -32,9 +35,11 @@ import {
   recordConflict,
   setPartitions,
   storeDeadLetters,
+  storeTelemetry,
   transaction,
 } from '@anabranch/postgres';
 import {
+  CostAccount,
   type Log,
   type Metrics,
   rangeAttributes,
@@ -67,8 +72,11 @@ export interface SourceFusionOptions {
 
 /** A deadlock or serialization failure changed nothing: the same transaction is tried this often. */
 const attempts = 5;
-/** Costs are sums of a minute in Postgres; a statement a step would cost more than it tells. */
-const costIntervalMilliseconds = 1000;
+/** About the largest step that gathers while another one is stored. */
+const largestStepBytes = 16 * 1024 * 1024;
+
+/** Of the group's offsets, which only show how far it is. */
+const hint = 'fusion';
 
 /**
  * Joins the branches of one source: takes the partials and dead letters of the partitions that this
@@ -81,13 +89,22 @@ export class SourceFusion {
   readonly #clock: StageClock;
   readonly #spans: StepSpans;
   #assemblers = new Map<number, PartialAssembler>();
-  #costs: StepCost[] = [];
-  #costsSentAt = 0;
+  readonly #account: CostAccount;
 
   constructor(options: SourceFusionOptions) {
     this.#options = options;
     this.#topics = internalTopics(options.plan.source.topic);
     this.#clock = new StageClock('fusion', options.metrics.stepSeconds);
+    this.#account = new CostAccount({
+      service: 'fusion',
+      instance: options.instance,
+      source: options.plan.source.name,
+      branch: null,
+      units: fusionUnits,
+      stepBytes: largestStepBytes,
+      metrics: options.metrics,
+      log: options.log,
+    });
     this.#spans = options.tracer.spans('fusion.commit');
   }
 
@@ -97,6 +114,9 @@ export class SourceFusion {
    */
   async assigned(assigned: readonly AssignedPartition[]): Promise<StartOffset[]> {
     this.revoked();
+    this.#account.restore(
+      assigned.map(({ committed }) => costIn(committed?.metadata ?? '')?.cost ?? null),
+    );
     try {
       return await this.#claim(assigned);
     } catch (error) {
@@ -148,10 +168,10 @@ export class SourceFusion {
     const startedAt = performance.now();
     const partials: Partial[] = [];
     const traces = new Map<Partial, string>();
-    const letters: DeadLetters[] = [];
+    const beside: Beside = { letters: [], telemetry: [] };
     const read: Position[] = [];
     for (const piece of work) {
-      this.#read(piece, context, partials, traces, letters, read);
+      this.#read(piece, context, partials, traces, beside, read);
     }
     const { shares, replayed, misfits } = judgePartials(
       partials,
@@ -160,6 +180,7 @@ export class SourceFusion {
     );
     metrics.blocksTotal.inc({ fate: 'replayed' }, replayed.length);
     this.#clock.add({ load: (performance.now() - startedAt) / 1000 });
+    this.#predict(work, shares);
     this.#openSpans(traces, shares, misfits);
     // A halted partition is read again from where its last transaction left it. What stands in front
     // of the misfit is applied, and then a replay.
@@ -167,7 +188,7 @@ export class SourceFusion {
     const positions = read.filter(
       ({ topic, partition }) => topic !== results || !halted.has(partition),
     );
-    const { applied, refused } = await this.#apply(shares, letters, positions);
+    const { applied, refused } = await this.#apply(shares, beside, positions);
     for (const misfit of [...misfits, ...refused]) {
       halted.add(misfit.partial.partition);
       this.#spans.fail(misfit.reason, [misfit.partial]);
@@ -179,8 +200,25 @@ export class SourceFusion {
       messages: [],
       offsets: read
         .filter(({ topic, partition }) => topic !== results || !halted.has(partition))
-        .map(({ topic, partition, next }) => ({ topic, partition, offset: next })),
+        .map(({ topic, partition, next }, index) => ({
+          topic,
+          partition,
+          offset: next,
+          ...(index === 0 && {
+            metadata: withCost(hint, this.#options.instance, this.#account.encode()),
+          }),
+        })),
     };
+  }
+
+  /** Fusion's work is the rows of partials, however many records they were made of. */
+  #predict(work: readonly PartitionWork[], shares: readonly Share[]): void {
+    const tables = shares.flatMap(({ partials }) => partials.map((partial) => partial.tables));
+    this.#account.predict({
+      bytes: work.reduce((sum, { bytes }) => sum + bytes, 0),
+      records: tables.reduce((sum, [first]) => sum + Number(first?.read ?? 0n), 0),
+      rows: tables.flat().reduce((sum, { rows }) => sum + Number(rows), 0),
+    });
   }
 
   /** Of what is applied, and of what is refused; not of replays. */
@@ -217,7 +255,7 @@ export class SourceFusion {
     context: StepContext,
     partials: Partial[],
     traces: Map<Partial, string>,
-    letters: DeadLetters[],
+    { letters, telemetry }: Beside,
     positions: Position[],
   ): void {
     this.#clock.count({ bytes });
@@ -246,6 +284,8 @@ export class SourceFusion {
               const decoded = decodeDeadLetters(message);
               this.#checkOrigin(decoded, partition);
               letters.push(decoded);
+            } else if (isTelemetry(message)) {
+              telemetry.push(decodeTelemetry(message));
             } else {
               const partial = assembler.add(message, BigInt(offset));
               if (partial !== null) {
@@ -317,10 +357,10 @@ export class SourceFusion {
    */
   async #apply(
     shares: readonly Share[],
-    letters: readonly DeadLetters[],
+    beside: Beside,
     positions: readonly Position[],
   ): Promise<{ applied: readonly Share[]; refused: readonly Misfit[] }> {
-    if ((await this.#refusal(shares, letters, positions)) === null) {
+    if ((await this.#refusal(shares, beside, positions)) === null) {
       return { applied: shares, refused: [] };
     }
     const { results } = this.#topics;
@@ -329,7 +369,7 @@ export class SourceFusion {
     const partitions = [...new Set(shares.map(({ partition }) => partition))];
     await this.#commit(
       [],
-      letters,
+      beside,
       positions.filter((position) => !partitions.some((partition) => isOf(position, partition))),
     );
     const applied: Share[] = [];
@@ -337,7 +377,7 @@ export class SourceFusion {
     for (const partition of partitions) {
       const own = shares.filter((share) => share.partition === partition);
       const position = positions.filter((candidate) => isOf(candidate, partition));
-      if ((await this.#refusal(own, [], position)) === null) {
+      if ((await this.#refusal(own, none, position)) === null) {
         applied.push(...own);
       } else {
         const singly = await this.#applySingly(own);
@@ -357,7 +397,7 @@ export class SourceFusion {
       for (const partial of partials) {
         const before = this.#frontiers.get(partition, branch);
         const share = { partition, branch, before, partials: [partial] };
-        const refusal = await this.#refusal([share], [], []);
+        const refusal = await this.#refusal([share], none, []);
         if (refusal !== null) {
           const next = before.next ?? partial.origin;
           const reason = `Postgres refuses the rows of the ${branch} partial [${partial.from}, ${partial.to}) (${refusal}): see docs/operations.md, "A partition is halted".`;
@@ -372,11 +412,11 @@ export class SourceFusion {
   /** @returns null when it is committed; else why Postgres refuses the data */
   async #refusal(
     shares: readonly Share[],
-    letters: readonly DeadLetters[],
+    beside: Beside,
     positions: readonly Position[],
   ): Promise<string | null> {
     try {
-      await this.#commit(shares, letters, positions);
+      await this.#commit(shares, beside, positions);
       return null;
     } catch (error) {
       if (isRefusedData(error)) {
@@ -388,10 +428,11 @@ export class SourceFusion {
 
   async #commit(
     shares: readonly Share[],
-    letters: readonly DeadLetters[],
+    beside: Beside,
     positions: readonly Position[],
   ): Promise<void> {
-    if (shares.length + letters.length + positions.length === 0) {
+    const { letters, telemetry } = beside;
+    if (shares.length + letters.length + telemetry.length + positions.length === 0) {
       return;
     }
     const { plan, pool, metrics } = this.#options;
@@ -402,6 +443,9 @@ export class SourceFusion {
           await merge(client, plan, shares, positions, this.#clock);
           if (letters.length > 0) {
             await storeDeadLetters(client, letters);
+          }
+          if (telemetry.length > 0) {
+            await storeTelemetry(client, telemetry);
           }
           begunCommit = performance.now();
         });
@@ -444,31 +488,23 @@ export class SourceFusion {
 
   /** What may lag behind the merges: which windows are final, and what the steps have cost. */
   async #afterStep(shares: readonly Share[] = []): Promise<void> {
-    const { plan, pool, instance, log } = this.#options;
-    const source = plan.source.name;
-    for (const { partials } of shares) {
-      for (const { costs } of partials) {
-        this.#costs.push(...costs);
-      }
-    }
+    const { plan, pool, log } = this.#options;
     if (shares.length > 0) {
       const ended = this.#clock.end();
       this.#spans.end(
         ended,
         shares.flatMap(({ partials }) => partials),
       );
-      this.#costs.push(stepCost(ended, { instance, source, branch: null }));
+      this.#account.end(ended);
     }
     // Of what stood behind a partial that Postgres refuses.
     this.#spans.abandon();
     try {
-      await advanceFinalWatermark(pool, source);
-      const now = performance.now();
-      if (this.#costs.length > 0 && now - this.#costsSentAt > costIntervalMilliseconds) {
-        const costs = this.#costs;
-        this.#costs = [];
-        this.#costsSentAt = now;
-        await addStageCosts(pool, costs);
+      await advanceFinalWatermark(pool, plan.source.name);
+      const telemetry = this.#account.unsent();
+      if (telemetry !== null) {
+        await transaction(pool, (client) => storeTelemetry(client, [telemetry]));
+        this.#account.sent(telemetry);
       }
     } catch (error) {
       // The rows are committed; a later step raises the watermark as far. Costs may be lost.
@@ -478,6 +514,14 @@ export class SourceFusion {
     }
   }
 }
+
+/** What comes beside the partials. */
+interface Beside {
+  readonly letters: DeadLetters[];
+  readonly telemetry: Telemetry[];
+}
+
+const none: Beside = { letters: [], telemetry: [] };
 
 /** Class 22 and 23: the data can't be stored as it is, and won't the next time either. */
 function isRefusedData(error: unknown): boolean {

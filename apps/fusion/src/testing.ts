@@ -42,7 +42,6 @@ export function partialOf(
     },
     producedAt: 0n,
     tables: [tableOf('total', records, '')],
-    costs: [],
     run: null,
     ...range,
     branch,

@@ -1,14 +1,19 @@
 import type { Classified, Classifier, RecordBlock, SourcePlan } from '@anabranch/compute';
 import {
   type Block,
+  costIn,
   type Coverage,
   decodeIngestPosition,
   encodeBlock,
   encodeDeadLetters,
   encodeIngestPosition,
+  encodeTelemetry,
   type InternalTopics,
   internalTopics,
+  type Telemetry,
+  withCost,
 } from '@anabranch/contract';
+import { ingestUnits } from '@anabranch/cost';
 import { ceiling, CoverageError, highestWhenIdle, later, watermark } from '@anabranch/coverage';
 import {
   type AssignedContext,
@@ -19,6 +24,8 @@ import {
   type StepResult,
 } from '@anabranch/kafka';
 import {
+  CostAccount,
+  type Log,
   type Metrics,
   rangeAttributes,
   StageClock,
@@ -28,30 +35,39 @@ import {
 } from '@anabranch/service';
 import { type Split, splitLines } from './blocks.ts';
 import { deadLetters, deathsOf } from './dead-letters.ts';
+import { Diversion, type StreamPosition } from './diversion.ts';
 import { type Lines, readLines } from './lines.ts';
 import { producerLinks } from './producer-links.ts';
 
 export interface SourceIngestOptions {
   readonly plan: SourcePlan;
   readonly classifier: Classifier;
+  readonly instance: string;
+  readonly log: Pick<Log, 'info'>;
   readonly metrics: Metrics;
   readonly tracer: Tracer;
   /** Sees to it that the internal topics exist, with as many partitions as the source. */
   readonly prepareTopics: () => Promise<void>;
   /** The offset behind the last record of each partition of the source. */
   readonly ends: () => Promise<ReadonlyMap<number, bigint>>;
+  /** What the stream-processors have committed of each partition. */
+  readonly streamPositions: () => Promise<readonly StreamPosition[]>;
   /** Told of what is committed: when the newest record of a partition's share had been produced. */
   readonly processed: (partition: number, producedAt: number) => void;
   /** Milliseconds since 1970. */
   readonly now: () => number;
   /** About the size of a block's text: a share that decompresses to more becomes several blocks. */
   readonly blockBytes: number;
+  /** Of the largest step. */
+  readonly stepBytes: number;
 }
 
 /** What is committed with the offsets of a partition, and when it was last heard of. */
 interface PartitionState {
   readonly origin: bigint;
   readonly highest: bigint | null;
+  /** Rules that divert hold for what comes next. */
+  readonly diverting: boolean;
   /** Source offset that comes next. */
   readonly next: bigint;
   readonly activeAt: number;
@@ -70,6 +86,8 @@ export class SourceIngest {
   readonly #partitions = new Map<number, PartitionState>();
   readonly #clock: StageClock;
   readonly #spans: StepSpans;
+  readonly #account: CostAccount;
+  readonly #diversion: Diversion;
   readonly #ruleNames: readonly string[];
   #ends: Ends | null = null;
   #asking = false;
@@ -79,6 +97,17 @@ export class SourceIngest {
     const { source } = options.plan;
     this.#topics = internalTopics(source.topic);
     this.#clock = new StageClock('ingest', options.metrics.stepSeconds);
+    this.#account = new CostAccount({
+      service: 'ingest',
+      instance: options.instance,
+      source: source.name,
+      branch: null,
+      units: ingestUnits,
+      stepBytes: options.stepBytes,
+      metrics: options.metrics,
+      log: options.log,
+    });
+    this.#diversion = new Diversion(options);
     this.#spans = options.tracer.spans('ingest.step');
     this.#ruleNames = [...source.split.map(({ name }) => name), 'default'];
   }
@@ -86,10 +115,13 @@ export class SourceIngest {
   async assigned(assigned: readonly AssignedPartition[], context: AssignedContext): Promise<void> {
     this.revoked();
     await this.#options.prepareTopics();
+    this.#account.restore(
+      assigned.map(({ committed }) => costIn(committed?.metadata ?? '')?.cost ?? null),
+    );
     for (const { topic, partition, committed, earliest } of assigned) {
       const position =
         committed === null
-          ? { origin: earliest, highest: null }
+          ? { origin: earliest, highest: null, diverting: false }
           : decodeIngestPosition(committed.metadata);
       if (position === null) {
         context.halt(
@@ -105,10 +137,12 @@ export class SourceIngest {
         activeAt: this.#options.now(),
       });
     }
+    this.#diversion.restore([...this.#partitions.values()].some(({ diverting }) => diverting));
   }
 
   revoked(): void {
     this.#partitions.clear();
+    this.#account.forgetDecisions();
     this.#ends = null;
     this.#spans.abandon();
   }
@@ -119,6 +153,11 @@ export class SourceIngest {
 
   async #step(work: readonly PartitionWork[], context: StepContext): Promise<StepResult | null> {
     const now = this.#options.now();
+    this.#account.predict({
+      bytes: work.reduce((sum, { bytes }) => sum + bytes, 0),
+      records: work.reduce((sum, { from, next }) => sum + Number(next - from), 0),
+      rows: null,
+    });
     const shares = await this.#clock.stage('load', () =>
       Promise.resolve(this.#read(work, context)),
     );
@@ -126,9 +165,10 @@ export class SourceIngest {
     await this.#clock.stage('process', () => this.#classify(shares, now));
     const result: Result = { messages: [], offsets: [] };
     const moved = new Map<number, PartitionState>();
+    const diverting = this.#divert(shares);
     await this.#clock.stage('store', () => {
       for (const share of shares) {
-        moved.set(share.work.partition, this.#write(share, now, result));
+        moved.set(share.work.partition, this.#write(share, now, diverting, result));
       }
       this.#followClock(moved, now, context, result);
       return Promise.resolve();
@@ -136,6 +176,8 @@ export class SourceIngest {
     if (result.offsets.length === 0) {
       return null;
     }
+    const telemetry = this.#addTelemetry(result);
+    const writtenAt = performance.now();
     return {
       ...result,
       // Only once the transaction is through: until then a replay decides on the former state.
@@ -146,11 +188,49 @@ export class SourceIngest {
         for (const share of shares) {
           this.#tell(share, now);
         }
+        this.#account.sent(telemetry);
         if (shares.length > 0) {
-          this.#spans.end(this.#clock.end());
+          this.#clock.add({ store: (performance.now() - writtenAt) / 1000 });
+          const ended = this.#clock.end();
+          this.#spans.end(ended);
+          this.#account.end(ended);
         }
       },
     };
+  }
+
+  /** Decides for what comes next; where that differs from before, it is noted with the figures. */
+  #divert(shares: readonly Share[]): boolean {
+    const positions = [...this.#partitions].map(
+      ([partition, { next }]) => [partition, next] as const,
+    );
+    const diverting = this.#diversion.decide(positions);
+    const changed = shares.filter(({ state }) => state.diverting !== diverting);
+    if (changed.length > 0) {
+      this.#account.decide('divert', diverting ? 'on' : 'off', {
+        goalMilliseconds: this.#diversion.goal,
+        ...this.#diversion.delay(positions),
+        from: Object.fromEntries(changed.map(({ work }) => [work.partition, work.next.toString()])),
+      });
+    }
+    return diverting;
+  }
+
+  /** @returns what is `sent` once the transaction is through */
+  #addTelemetry({ messages, offsets }: Result): Telemetry | null {
+    const [first] = offsets;
+    if (first === undefined) {
+      return null;
+    }
+    const { instance } = this.#options;
+    const metadata = withCost(first.metadata ?? '', instance, this.#account.encode());
+    offsets[0] = { ...first, metadata };
+    const telemetry = this.#account.unsent();
+    if (telemetry !== null) {
+      const value = encodeTelemetry(telemetry);
+      messages.push({ topic: this.#topics.results, partition: first.partition, value });
+    }
+    return telemetry;
   }
 
   #read(work: readonly PartitionWork[], context: StepContext): Share[] {
@@ -243,6 +323,7 @@ export class SourceIngest {
           text: lines.text,
           count: lines.count,
           highest: share.highest,
+          diverting: share.state.diverting,
           timestamps: plan.usesTimestamps ? lines.timestamps : null,
           headers: lines.headers,
           sizes: plan.usesBytes ? lines.sizes : null,
@@ -266,7 +347,7 @@ export class SourceIngest {
   }
 
   /** @returns the partition's state once this is committed */
-  #write(share: Share, now: number, result: Result): PartitionState {
+  #write(share: Share, now: number, diverting: boolean, result: Result): PartitionState {
     const { source } = this.#options.plan;
     const { work, state, pieces, verdicts, splits } = share;
     const { partition, topic, batches, next } = work;
@@ -305,9 +386,9 @@ export class SourceIngest {
       topic,
       partition,
       offset: next,
-      metadata: encodeIngestPosition({ origin: state.origin, highest }),
+      metadata: encodeIngestPosition({ origin: state.origin, highest, diverting }),
     });
-    return { ...state, next, highest, activeAt: now };
+    return { ...state, next, highest, diverting, activeAt: now };
   }
 
   /** The verdict on lines that there are none of. */
@@ -415,7 +496,7 @@ export class SourceIngest {
         topic: source.topic,
         partition,
         offset: state.next,
-        metadata: encodeIngestPosition({ origin: state.origin, highest }),
+        metadata: encodeIngestPosition({ ...state, highest }),
       });
       moved.set(partition, { ...state, highest, activeAt: now });
     }

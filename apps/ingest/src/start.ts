@@ -35,6 +35,8 @@ async function startSource(
   const ingest = new SourceIngest({
     plan,
     classifier,
+    instance: config.INSTANCE,
+    log,
     metrics,
     tracer,
     prepareTopics: async () => {
@@ -43,15 +45,18 @@ async function startSource(
       await prepareTopics(admin, topics, found?.partitions ?? 0);
     },
     ends: () => admin.ends(source.topic),
+    streamPositions: () =>
+      admin.committed(`anabranch.stream-processor.${source.name}`, [topics.stream]),
     processed: (partition, producedAt) => {
       loops.processed(source.name, partition, producedAt);
     },
     now: Date.now,
     blockBytes,
+    stepBytes,
   });
   loops.start(source.name, {
     topics: [source.topic],
-    targets: [topics.stream, topics.batch, topics.dead],
+    targets: [topics.stream, topics.batch, topics.results, topics.dead],
     transactional: true,
     limits: {
       stepBytes,

@@ -1,16 +1,24 @@
 import type { Processor, SourcePlan, TextBlock } from '@anabranch/compute';
-import { type Block, encodeBlock, type Partial, PartialAssembler } from '@anabranch/contract';
+import {
+  type Block,
+  decodeTelemetry,
+  encodeBlock,
+  isTelemetry,
+  type Partial,
+  PartialAssembler,
+  type Telemetry,
+} from '@anabranch/contract';
 import { testBlock, type TestWork, workOf } from '@anabranch/contract/testing';
 import { judge } from '@anabranch/coverage';
 import type { StepContext, StepResult } from '@anabranch/kafka';
-import { createMetrics, Tracer } from '@anabranch/service';
+import { createMetrics, type Log, Tracer } from '@anabranch/service';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { SourceStream } from './source-stream.ts';
 
 const plan = {
   source: { name: 'orders', topic: 'orders' },
-  tables: [{ table: { name: 'clean', hash: 'h' } }],
+  tables: [{ table: { name: 'clean', hash: 'h', latency: 500 } }],
 } as unknown as SourcePlan;
 
 /** The stream topic, what the group has committed, and what fusion would make of the results. */
@@ -20,6 +28,8 @@ class Model {
   readonly next: bigint[];
   readonly positions: bigint[];
   readonly merged: Partial[] = [];
+  readonly telemetry: Telemetry[] = [];
+  readonly limits = { stepMilliseconds: 50, stepBytes: 8_388_608 };
   readonly rows: string[] = [];
   readonly told: [number, number][] = [];
   readonly halted: string[] = [];
@@ -75,6 +85,7 @@ class Model {
           }),
           deadLetters: [],
           seconds: { load: 1, preprocess: 2, process: 3, store: 4 },
+          tableSeconds: new Map([['clean', 9]]),
         });
       },
     } as unknown as Processor;
@@ -82,6 +93,8 @@ class Model {
       plan,
       processor,
       instance: 'one',
+      log: { info: () => {} } as unknown as Log,
+      limits: this.limits,
       metrics: this.metrics,
       tracer: Tracer.off,
       processed: (partition, producedAt) => this.told.push([partition, producedAt]),
@@ -120,6 +133,10 @@ class Model {
     const partials: Partial[] = [];
     for (const { topic, value } of result?.messages ?? []) {
       expect(topic).toBe('orders.results');
+      if (value && isTelemetry(value)) {
+        this.telemetry.push(decodeTelemetry(value));
+        continue;
+      }
       const partial = new PartialAssembler().add(value ?? Buffer.alloc(0), 0n);
       if (partial !== null) {
         expect(judge(this.next[partial.partition] ?? 0n, partial)).toBe('merge');
@@ -135,6 +152,9 @@ class Model {
     }
     await result?.committed?.();
     this.merged.push(...partials);
+    if (vi.isFakeTimers()) {
+      vi.setSystemTime(Date.now() + 1000);
+    }
     return partials;
   }
 }
@@ -201,17 +221,23 @@ describe('a step', () => {
 });
 
 describe('costs', () => {
-  const records = (partials: readonly Partial[]): number[] =>
-    partials.flatMap(({ costs }) => costs.map((cost) => Number(cost.records)));
+  beforeEach(() => {
+    vi.useFakeTimers({ toFake: ['Date'] });
+  });
+  afterEach(() => {
+    vi.useRealTimers();
+  });
 
-  it('of each step are sent once, with the next partial, whatever it took', async () => {
+  const records = ({ telemetry }: Model): number[] =>
+    telemetry.flatMap(({ costs }) => costs.map((cost) => Number(cost.records)));
+
+  it('of each step are sent once, with the next one, whatever it took', async () => {
     const model = new Model([blocks(0, [1, 2, 3, 0]), blocks(1, [1, 1, 1, 0])]);
-    const sent: number[][] = [];
     for (let i = 0; i < 4; i++) {
-      sent.push(records(await model.commit(await model.step(1))));
+      await model.commit(await model.step(1));
     }
-    expect(sent).toEqual([[], [2], [3], [4]]);
-    const [cost] = model.merged.flatMap(({ costs }) => costs);
+    expect(records(model)).toEqual([2, 3, 4]);
+    const [cost] = model.telemetry.flatMap(({ costs }) => costs);
     expect(cost).toMatchObject({
       service: 'stream-processor',
       instance: 'one',
@@ -221,29 +247,44 @@ describe('costs', () => {
       rows: 2n,
       preprocess: 2,
       process: 3,
+      tables: [{ table: 'clean', records: 2n, rows: 2n, seconds: 9 }],
     });
     expect(cost?.load).toBeGreaterThanOrEqual(1);
     expect(cost?.store).toBeGreaterThanOrEqual(4);
   });
 
-  it('are sent once although a step has partials under two definitions', async () => {
-    const model = new Model([blocks(0, [1, 1, 1], ['v1', 'v1', 'v2'])]);
-    await model.commit(await model.step(1));
-    const partials = await model.commit(await model.step(2));
-    expect(partials.map(({ costs }) => costs.length)).toEqual([1, 0]);
-  });
-
   it('are sent again when the transaction that carried them failed, and kept over replays', async () => {
     const model = new Model([blocks(0, [1, 2])]);
-    const first = await model.step(1);
-    await model.commit(first);
-    expect((await model.step(1))?.messages).toHaveLength(1);
+    await model.commit(await model.step(1));
+    expect((await model.step(1))?.messages).toHaveLength(2);
     // That one is lost. The next step reads nothing but a replay.
     model.committed.set(0, { offset: 0n, metadata: 'next=2' });
     model.stream.revoked();
     model.assign();
+    vi.setSystemTime(Date.now() + 1000);
     expect((await model.commit(await model.step(1))).length).toBe(0);
-    expect(records(await model.commit(await model.step(1)))[0]).toBe(1);
+    expect(records(model)[0]).toBe(1);
+  });
+
+  it('are predicted after a restart from what was learnt before it, and the latency goal followed', async () => {
+    const model = new Model([blocks(0, Array<number>(30).fill(5))]);
+    for (let i = 0; i < 12; i++) {
+      await model.commit(await model.step(1));
+    }
+    expect(model.committed.get(0)?.metadata).toMatch(/^next=\d+ by=one cost=/);
+    model.restart();
+    await model.commit(await model.step(1));
+    await model.commit(await model.step(1));
+    const costs = model.telemetry.flatMap((telemetry) => telemetry.costs);
+    expect(costs.at(-1)).toMatchObject({ steps: 1n, predictedSteps: 1n });
+    // A step takes ten seconds: nothing that could be gathered would meet the goal.
+    expect(model.limits).toEqual({ stepMilliseconds: 1, stepBytes: 65_536 });
+    const decisions = model.telemetry.flatMap((telemetry) => telemetry.decisions);
+    expect(decisions[0]).toMatchObject({
+      kind: 'micro-batch',
+      decision: 'gather 1 ms, at most 65536 bytes',
+    });
+    expect(JSON.parse(decisions[0]?.figures ?? '')).toMatchObject({ goalMilliseconds: 500 });
   });
 });
 

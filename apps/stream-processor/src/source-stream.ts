@@ -1,11 +1,13 @@
 import type { Processed, Processor, SourcePlan } from '@anabranch/compute';
 import {
+  costIn,
   countRecords,
+  encodeTelemetry,
   type InternalTopics,
   internalTopics,
-  type StepCost,
-  stepCost,
+  withCost,
 } from '@anabranch/contract';
+import { processorUnits } from '@anabranch/cost';
 import type {
   AssignedContext,
   AssignedPartition,
@@ -22,15 +24,27 @@ import {
   partialMessages,
   roundsOf,
   stretchesOf,
+  tableCosts,
   type TextStretch,
 } from '@anabranch/processor';
-import { type Metrics, StageClock, type StepSpans, type Tracer } from '@anabranch/service';
+import {
+  CostAccount,
+  type Log,
+  type Metrics,
+  StageClock,
+  type StepSpans,
+  type Tracer,
+} from '@anabranch/service';
+import { type MicroBatchLimits, MicroBatchPlanner } from './micro-batch-planner.ts';
 
 export interface SourceStreamOptions {
   readonly plan: SourcePlan;
   readonly processor: Processor;
   readonly instance: string;
+  readonly log: Log;
   readonly metrics: Metrics;
+  /** Of a micro-batch; they follow the latency goal, where a table has one. */
+  readonly limits: MicroBatchLimits;
   readonly tracer: Tracer;
   /** Told of what is committed: when the newest record of a partition's blocks had been produced. */
   readonly processed: (partition: number, producedAt: number) => void;
@@ -43,8 +57,8 @@ export class SourceStream {
   readonly #intake: BlockIntake;
   readonly #clock: StageClock;
   readonly #spans: StepSpans;
-  /** Of steps whose transaction is through, to be sent with the next partial. */
-  #costs: readonly StepCost[] = [];
+  readonly #account: CostAccount;
+  readonly #planner: MicroBatchPlanner;
 
   constructor(options: SourceStreamOptions) {
     this.#options = options;
@@ -52,11 +66,30 @@ export class SourceStream {
     this.#topics = internalTopics(source.topic);
     this.#intake = new BlockIntake(source.name, 'stream', options.metrics);
     this.#clock = new StageClock('stream-processor', options.metrics.stepSeconds);
+    this.#account = new CostAccount({
+      service: 'stream-processor',
+      instance: options.instance,
+      source: source.name,
+      branch: 'stream',
+      units: processorUnits,
+      stepBytes: options.limits.stepBytes,
+      metrics: options.metrics,
+      log: options.log,
+    });
+    this.#planner = new MicroBatchPlanner(
+      options.plan,
+      options.limits,
+      this.#account,
+      options.metrics,
+    );
     this.#spans = options.tracer.spans('stream.process');
   }
 
   assigned(assigned: readonly AssignedPartition[], context: AssignedContext): void {
     this.#intake.assigned(assigned, context);
+    this.#account.restore(
+      assigned.map(({ committed }) => costIn(committed?.metadata ?? '')?.cost ?? null),
+    );
   }
 
   revoked(): void {
@@ -79,6 +112,7 @@ export class SourceStream {
     }
     const stretches = taken.map(({ partition, blocks }) => stretchesOf(partition, blocks));
     openSpans(this.#spans, 'stream', stretches.flat());
+    this.#account.predict(sizeOf(stretches.flatMap((all) => all.flatMap(({ texts }) => texts))));
     const results: Processed[] = [];
     const messages: Message[] = [];
     for (const round of roundsOf(stretches)) {
@@ -89,20 +123,27 @@ export class SourceStream {
           plan,
           topics: this.#topics,
           branch: 'stream',
-          costs: results.length === 1 ? this.#costs : [],
           run: () => null,
           spans: this.#spans,
         }),
       );
     }
+    const telemetry = this.#account.unsent();
+    if (telemetry !== null) {
+      messages.push({
+        topic: this.#topics.results,
+        partition: taken[0]?.partition ?? 0,
+        value: encodeTelemetry(telemetry),
+      });
+    }
     const encodedAt = performance.now();
     return {
       messages,
-      offsets: taken.map(({ topic, partition, offset, metadata }) => ({
+      offsets: taken.map(({ topic, partition, offset, metadata }, index) => ({
         topic,
         partition,
         offset,
-        metadata,
+        metadata: index === 0 ? withCost(metadata, instance, this.#account.encode()) : metadata,
       })),
       committed: () => {
         for (const { partition, producedAt } of stretches.flat()) {
@@ -114,9 +155,9 @@ export class SourceStream {
         this.#clock.add({ store: (performance.now() - encodedAt) / 1000 });
         const ended = this.#clock.end();
         this.#spans.end(ended);
-        const cost = stepCost(ended, { instance, source, branch: 'stream' });
-        // Without a message there was no partial to send the former ones with.
-        this.#costs = messages.length === 0 ? [...this.#costs, cost] : [cost];
+        this.#account.sent(telemetry);
+        this.#account.end(ended, results.flatMap(tableCosts));
+        this.#planner.plan();
       },
     };
   }
@@ -129,10 +170,17 @@ export class SourceStream {
     const processed = await this.#options.processor.process(texts);
     this.#clock.add(processed.seconds);
     this.#clock.count({
-      bytes: texts.reduce((sum, { text }) => sum + text.length, 0),
-      records: texts.reduce((sum, { runs }) => sum + countRecords(runs), 0),
+      ...sizeOf(texts),
       rows: processed.tables.reduce((sum, { rows }) => sum + rows, 0),
     });
     return processed;
   }
+}
+
+function sizeOf(texts: TextStretch['texts']): { bytes: number; records: number; rows: null } {
+  return {
+    bytes: texts.reduce((sum, { text }) => sum + text.length, 0),
+    records: texts.reduce((sum, { runs }) => sum + countRecords(runs), 0),
+    rows: null,
+  };
 }

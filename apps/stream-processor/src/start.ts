@@ -18,7 +18,7 @@ export async function start(context: ServiceContext<Config>): Promise<RunningSer
 async function startSource(
   plan: SourcePlan,
   loops: SourceLoops,
-  { config, metrics, tracer }: ServiceContext<Config>,
+  { config, log, metrics, tracer }: ServiceContext<Config>,
 ): Promise<void> {
   const { source } = plan;
   const processor = await Processor.open(plan, {
@@ -26,11 +26,19 @@ async function startSource(
     memoryLimit: config.MEMORY_LIMIT,
     threads: 1,
   });
+  const limits = {
+    stepBytes: config.STEP_BYTES,
+    stepMilliseconds: config.STEP_MILLISECONDS,
+    queueHighBytes: 4 * config.STEP_BYTES,
+    queueLowBytes: config.STEP_BYTES,
+  };
   const stream = new SourceStream({
     plan,
     processor,
     instance: config.INSTANCE,
+    log,
     metrics,
+    limits,
     tracer,
     processed: (partition, producedAt) => {
       loops.processed(source.name, partition, producedAt);
@@ -41,12 +49,7 @@ async function startSource(
     topics: [internal.stream],
     targets: [internal.results, internal.dead],
     transactional: true,
-    limits: {
-      stepBytes: config.STEP_BYTES,
-      stepMilliseconds: config.STEP_MILLISECONDS,
-      queueHighBytes: 4 * config.STEP_BYTES,
-      queueLowBytes: config.STEP_BYTES,
-    },
+    limits,
     idleMilliseconds: 1000,
     assigned: (partitions, assignedContext) => {
       stream.assigned(partitions, assignedContext);

@@ -36,6 +36,7 @@ const rule = (sql: string, to: SplitRule['to'] = 'batch'): SplitRule => ({
   name: sql,
   when: expression(sql),
   to,
+  divert: false,
 });
 
 const block = (lines: readonly string[], change: Partial<RecordBlock> = {}): RecordBlock => ({
@@ -765,4 +766,32 @@ it('explains a long record that is cut short in a string of escaped quotes as fa
   const cut = `{"ts":1,"text":"${String.raw`\"a`.repeat(250_000)}`;
   const [classified] = await classifier.classify([block([cut])], noCeiling);
   expect(classified && fates(classified, 1)).toEqual(['malformed']);
+});
+
+describe('a rule that diverts', () => {
+  it('holds for the partitions that it is on for, and leaves the others to the rules behind it', async () => {
+    const relief = { ...rule('f > 1'), name: 'relief', divert: true };
+    const big = rule('f > 2', 'stream');
+    const classifier = await classifierOf([field('f', 'int')], [relief, big]);
+    const lines = [1, 2, 3].map((f) => `{"f": ${f}, "event_time": ${now}}`);
+    const [off, on] = await classifier.classify(
+      [block(lines), block(lines, { partition: 1, diverting: true })],
+      noCeiling,
+    );
+    expect(off?.rules).toEqual([0, 1, 2]);
+    expect(on?.rules).toEqual([2, 0, 1]);
+    expect(on && fates(on, 3)).toEqual(['default', 0, 0]);
+  });
+
+  it('is not even computed while it is off', async () => {
+    const failing = { ...rule('cast(s as int) > 0'), divert: true };
+    const classifier = await classifierOf([field('s', 'string')], [failing]);
+    const lines = [`{"s": "x", "event_time": ${now}}`, `{"s": "7", "event_time": ${now}}`];
+    const [off] = await classifier.classify([block(lines)], noCeiling);
+    const [on] = await classifier.classify([block(lines, { diverting: true })], noCeiling);
+    expect([off?.rules, on?.rules]).toEqual([
+      [0, 2],
+      [1, 1],
+    ]);
+  });
 });

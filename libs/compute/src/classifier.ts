@@ -24,6 +24,8 @@ export interface RecordBlock {
   readonly headers: ReadonlyMap<string, readonly (string | null)[]> | null;
   /** Bytes of each record where `bytes` should be other than the line's length. */
   readonly sizes?: Uint32Array | null;
+  /** Whether the rules that divert hold for these records. */
+  readonly diverting?: boolean;
 }
 
 export interface Classified {
@@ -181,6 +183,9 @@ export class Classifier {
         : {}),
       ...(plan.usesBytes
         ? { sizes: numberList(blocks, ({ sizes, count }) => sizes ?? nulls(count)) }
+        : {}),
+      ...(plan.source.split.some(({ divert }) => divert)
+        ? { diverting: `[${blocks.map(({ diverting }) => String(diverting ?? false)).join(',')}]` }
         : {}),
       ...Object.fromEntries(
         plan.headerNames.map((name, i) => [

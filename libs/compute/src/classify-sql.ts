@@ -32,7 +32,7 @@ export const verdictRange = 65_536;
  * record), and `dead`, the lines of the dead records in the order of their positions.
  *
  * Parameters: `$text`, the lines without the last line feed; `$counts` and `$highest`, JSON arrays
- * per block; `$ceiling`; `$timestamps`, `$sizes`, `$header0`…: JSON arrays per line, for the rules that
+ * per block; `$diverting`, the same, where a rule diverts; `$ceiling`; `$timestamps`, `$sizes`, `$header0`…: JSON arrays per line, for the rules that
  * want them.
  *
  * Malformed JSON is found before it is parsed: `TRY(from_json(…))` costs five times as much where
@@ -119,7 +119,12 @@ export function classifySql(
   const late = inputs.lateBy ? `SELECT *, ${lateBy} FROM (${clamped})` : clamped;
 
   const rules = inputs.conditions.map((rule, i) => {
-    return `WHEN ${guarded ? `TRY(${asCondition(rule)})` : rule} THEN ${String(i)}`;
+    const holds = guarded ? `TRY(${asCondition(rule)})` : rule;
+    // A CASE and no AND, which might compute the rule, and fail on it, all the same.
+    const now = split[i]?.divert
+      ? `CASE WHEN from_json($diverting::VARCHAR, '["BOOLEAN"]')["#block"] THEN ${holds} ELSE false END`
+      : holds;
+    return `WHEN ${now} THEN ${String(i)}`;
   });
   const verdicts = `SELECT "#block", "#position", "#lacking", "#clamped", "#dead",
       CASE WHEN NOT "#alive" THEN -1 ${rules.join(' ')} ELSE ${String(split.length)} END AS "#verdict" FROM (${late})`;

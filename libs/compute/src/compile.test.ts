@@ -36,6 +36,7 @@ async function problemsOf(
     name: `rule_${String(i + 1)}`,
     when: expression(sql),
     to: 'batch' as const,
+    divert: false,
   }));
   try {
     await compile(definition(source(fields, { split }), tables));
@@ -361,7 +362,12 @@ describe('the plan', () => {
   });
 
   it('knows what blocks must bring for the rules, and which fields no table needs', async () => {
-    const rule = (sql: string) => ({ name: sql, when: expression(sql), to: 'batch' as const });
+    const rule = (sql: string) => ({
+      name: sql,
+      when: expression(sql),
+      to: 'batch' as const,
+      divert: false,
+    });
     const split = [
       rule("headers['bulk'] = 'true'"),
       rule("age > interval '1 day'"),
@@ -380,7 +386,12 @@ describe('the plan', () => {
   });
 
   it('lets a field win over what rules have beside the fields', async () => {
-    const rule = { name: 'r', when: expression("age > 5 and bytes = 'x'"), to: 'batch' as const };
+    const rule = {
+      name: 'r',
+      when: expression("age > 5 and bytes = 'x'"),
+      to: 'batch' as const,
+      divert: false,
+    };
     const own = [field('age', 'int'), field('bytes', 'string')];
     const plan = await planOf(source(own, { split: [rule] }));
     expect(plan).toMatchObject({ usesTimestamps: false, usesBytes: false });

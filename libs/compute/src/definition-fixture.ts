@@ -51,7 +51,7 @@ export function source(fields: readonly Field[], change: Partial<Source> = {}): 
     maxRecordBytes: 1_000_000,
     split: [],
     defaultBranch: 'stream',
-    batch: { every: 60_000, cron: null, backlogBytes: null },
+    batch: { every: 60_000, cron: null, backlogBytes: null, freshWithin: null },
     hash: 'source',
     ...change,
   };
@@ -64,6 +64,7 @@ const base = (name: string, columns: Columns): Omit<AppendTable, 'kind'> => ({
   at: { file: 'anabranch.yaml', line: 1, column: 1 },
   description: null,
   source: 'orders',
+  latency: null,
   dropNulls: [],
   where: null,
   columns: Object.entries(columns).map(([column, sql]) => ({

@@ -57,6 +57,8 @@ export interface Processed {
   readonly tables: readonly ProcessedTable[];
   readonly deadLetters: readonly FailedRecord[];
   readonly seconds: Seconds;
+  /** What each table took of them, but for the load, which is for all. */
+  readonly tableSeconds: ReadonlyMap<string, number>;
 }
 
 /** What the records of a step are called in SQL: a table, or a view of Parquet files. */
@@ -262,7 +264,9 @@ export class Processor {
   ): Promise<Processed> {
     const tables: ProcessedTable[] = [];
     const deadLetters: FailedRecord[] = [];
+    const tableSeconds = new Map<string, number>();
     for (const plan of this.#plan.tables) {
+      const begun = performance.now();
       const { passed, dead, texts } =
         relation === null ? nothing : await this.#table(plan, relation, clock);
       for (const { partition, offset, detail } of dead) {
@@ -291,8 +295,9 @@ export class Processor {
         });
       }
       clock.lap('store');
+      tableSeconds.set(plan.table.name, (performance.now() - begun) / 1000);
     }
-    return { tables, deadLetters, seconds: clock.seconds };
+    return { tables, deadLetters, seconds: clock.seconds, tableSeconds };
   }
 
   /**

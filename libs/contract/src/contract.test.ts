@@ -5,13 +5,19 @@ import {
   ContractError,
   decodeBlock,
   decodeDeadLetters,
+  costIn,
   decodeIngestPosition,
+  decodeTelemetry,
   decodeProcessorPosition,
   encodeBlock,
   encodeDeadLetters,
   encodeIngestPosition,
   encodePartial,
   encodeProcessorPosition,
+  encodeTelemetry,
+  isTelemetry,
+  type Telemetry,
+  withCost,
   type Partial,
   PartialAssembler,
 } from './index.ts';
@@ -68,18 +74,6 @@ const partial: fc.Arbitrary<Partial> = fc.record({
     }),
     { maxLength: 3 },
   ),
-  costs: fc.array(
-    fc.record({
-      service: fc.string(),
-      instance: fc.string(),
-      source: fc.string(),
-      branch: fc.option(fc.constantFrom('stream', 'batch')),
-      finishedAt: long,
-      steps: long,
-      ...measures,
-    }),
-    { maxLength: 2 },
-  ),
   run: fc.option(
     fc.record({
       id: fc.string(),
@@ -88,6 +82,51 @@ const partial: fc.Arbitrary<Partial> = fc.record({
       startedAt: long,
       finishedAt: fc.option(long),
       ...measures,
+    }),
+  ),
+});
+
+const times = { load: seconds, preprocess: seconds, process: seconds, store: seconds };
+const where = { service: fc.string(), instance: fc.string(), source: fc.string() };
+const telemetry: fc.Arbitrary<Telemetry> = fc.record({
+  costs: fc.array(
+    fc.record({
+      ...where,
+      branch: fc.option(fc.constantFrom('stream', 'batch')),
+      finishedAt: long,
+      steps: long,
+      ...measures,
+      cpu: seconds,
+      predicted: fc.record(times),
+      predictedSteps: long,
+      errors: fc.array(fc.record({ stage: fc.string(), atMost: seconds, steps: long })),
+      tables: fc.array(fc.record({ table: fc.string(), records: long, rows: long, seconds })),
+    }),
+  ),
+  models: fc.array(
+    fc.record({
+      ...where,
+      branch: fc.option(fc.constantFrom('stream', 'batch')),
+      at: long,
+      sustained: fc.option(seconds),
+      stages: fc.array(
+        fc.record({
+          stage: fc.string(),
+          unit: fc.string(),
+          fixed: seconds,
+          each: seconds,
+          samples: long,
+        }),
+      ),
+    }),
+  ),
+  decisions: fc.array(
+    fc.record({
+      ...where,
+      at: long,
+      kind: fc.string(),
+      decision: fc.string(),
+      figures: fc.string(),
     }),
   ),
 });
@@ -195,6 +234,19 @@ describe('what travels between the services', () => {
     expect(assembler.add(next, 3n)?.from).toBe(other.from);
   });
 
+  it('carries telemetry through unchanged, told apart from partials', () => {
+    fc.assert(
+      fc.property(telemetry, (sent) => {
+        const message = encodeTelemetry(sent);
+        expect(plain(decodeTelemetry(message))).toEqual(plain(sent));
+        expect(isTelemetry(message)).toBe(true);
+      }),
+    );
+    const [message] = encodePartial(fc.sample(partial, 1)[0] as Partial);
+    expect(isTelemetry(message as Buffer)).toBe(false);
+    expect(() => decodeTelemetry(message as Buffer)).toThrow(ContractError);
+  });
+
   it('keeps messages small however many letters hold next to nothing', () => {
     const letter = {
       offset: 1n,
@@ -282,14 +334,19 @@ describe('what travels between the services', () => {
       fc.property(
         fc.bigInt({ min: 0n, max: 2n ** 63n - 1n }),
         fc.option(long),
-        (origin, highest) => {
-          expect(decodeIngestPosition(encodeIngestPosition({ origin, highest }))).toEqual({
-            origin,
-            highest,
-          });
-          expect(decodeProcessorPosition(encodeProcessorPosition({ next: origin }))).toEqual({
-            next: origin,
-          });
+        fc.boolean(),
+        fc.string({ unit: 'binary' }),
+        (origin, highest, diverting, instance) => {
+          const position = { origin, highest, diverting };
+          const ingest = encodeIngestPosition(position);
+          expect(decodeIngestPosition(ingest)).toEqual(position);
+          expect(decodeIngestPosition(withCost(ingest, instance, 'c1;2'))).toEqual(position);
+          const processor = encodeProcessorPosition({ next: origin });
+          expect(decodeProcessorPosition(processor)).toEqual({ next: origin });
+          const stamped = withCost(processor, instance, 'c1;2');
+          expect(decodeProcessorPosition(stamped)).toEqual({ next: origin });
+          expect([costIn(processor), costIn(stamped)?.cost]).toEqual([null, 'c1;2']);
+          expect(decodeURIComponent(costIn(stamped)?.by ?? '')).toBe(instance);
         },
       ),
     );

@@ -2,7 +2,7 @@ import { crc32c } from '@node-rs/crc32';
 import { ContractError } from './errors.ts';
 
 /**
- * How a block, a part of a partial and a batch of dead letters stand in a Kafka message:
+ * How a block, a part of a partial, a batch of dead letters and telemetry stand in a Kafka message:
  *
  * | bytes | what |
  * |---|---|
@@ -15,13 +15,23 @@ import { ContractError } from './errors.ts';
  *
  * kafkajs checks no CRC of what it fetches, so the contract carries its own.
  */
-export type Kind = 'K' | 'P' | 'D';
+export type Kind = 'K' | 'P' | 'D' | 'T';
 
 const version = 1;
 const prefixBytes = 12;
 
 /** What the kinds are called in errors. */
-const names: Record<Kind, string> = { K: 'block', P: 'partial', D: 'batch of dead letters' };
+const names: Record<Kind, string> = {
+  K: 'block',
+  P: 'partial',
+  D: 'batch of dead letters',
+  T: 'telemetry message',
+};
+
+/** Whether a message says of itself that it is of this kind; `unframe` knows whether it is. */
+export function isOfKind(kind: Kind, message: Buffer): boolean {
+  return message.length >= prefixBytes && message.toString('latin1', 0, 3) === `AB${kind}`;
+}
 
 export function frame(kind: Kind, header: Buffer, payload: readonly Buffer[]): Buffer {
   const message = Buffer.concat([Buffer.allocUnsafe(prefixBytes), header, ...payload]);
@@ -38,7 +48,7 @@ export function frame(kind: Kind, header: Buffer, payload: readonly Buffer[]): B
  */
 export function unframe(kind: Kind, message: Buffer): { header: Buffer; payload: Buffer } {
   const name = names[kind];
-  if (message.length < prefixBytes || message.toString('latin1', 0, 3) !== `AB${kind}`) {
+  if (!isOfKind(kind, message)) {
     throw new ContractError(
       'NOT_OURS',
       `A message of ${message.length} bytes is no ${name} of Anabranch: something else writes to this topic.`,

@@ -21,17 +21,28 @@ export {
   type Partial,
   PartialAssembler,
   type RunShare,
-  type StepCost,
   type TablePart,
 } from './partial.ts';
 export {
+  costIn,
   decodeIngestPosition,
   decodeProcessorPosition,
   encodeIngestPosition,
   encodeProcessorPosition,
   type IngestPosition,
   type ProcessorPosition,
+  withCost,
 } from './position.ts';
 export { restoreValue } from './restore.ts';
-export { stepCost } from './step-cost.ts';
+export {
+  type CostModel,
+  type Decision,
+  decodeTelemetry,
+  encodeTelemetry,
+  isTelemetry,
+  type PredictionErrors,
+  type StepCost,
+  type TableCost,
+  type Telemetry,
+} from './telemetry.ts';
 export { type InternalTopics, internalTopics, internalTopicSettings } from './topics.ts';

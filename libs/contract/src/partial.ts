@@ -20,32 +20,12 @@ export interface TablePart {
   readonly text: Buffer;
 }
 
-/** What one step of a service took: the article's T = B/S + D/P + D/C + D/W, measured. */
-export interface StepCost {
-  readonly service: string;
-  readonly instance: string;
-  readonly source: string;
-  readonly branch: Branch | null;
-  /** Milliseconds since 1970. */
-  readonly finishedAt: bigint;
-  readonly steps: bigint;
-  readonly bytes: bigint;
-  readonly records: bigint;
-  /** Rows written, where the step writes rows. */
-  readonly rows: bigint;
-  /** Seconds. */
-  readonly load: number;
-  readonly preprocess: number;
-  readonly process: number;
-  readonly store: number;
-}
-
 /** The batch-processor's record of a run, as far as it has come; fusion adds up what it gets. */
 export interface RunShare {
   /** Unique per run. */
   readonly id: string;
   readonly instance: string;
-  /** Why it was started: `every`, `cron` or `backlog`. */
+  /** Why it was started: `every`, `cron`, `backlog` or `fresh_within`. */
   readonly trigger: string;
   /** Milliseconds since 1970. */
   readonly startedAt: bigint;
@@ -65,12 +45,10 @@ export interface Partial extends Coverage {
   /** Milliseconds since 1970 at which the newest record of the range was produced; 0: no record. */
   readonly producedAt: bigint;
   readonly tables: readonly TablePart[];
-  /** Costs of steps that ended before this one, of the same processor. */
-  readonly costs: readonly StepCost[];
   readonly run: RunShare | null;
 }
 
-/** What costs and runs have in common: counts, and the seconds of each stage. */
+/** Counts, and the seconds of each stage. */
 const measures: { name: string; type: FieldSchema }[] = [
   ...['bytes', 'records', 'rows'].map((name) => ({ name, type: 'long' as const })),
   ...['load', 'preprocess', 'process', 'store'].map((name) => ({ name, type: 'double' as const })),
@@ -100,25 +78,6 @@ const partialType = recordType<Partial>({
             { name: 'dead', type: 'long' },
             { name: 'rows', type: 'long' },
             { name: 'text', type: 'bytes' },
-          ],
-        },
-      },
-    },
-    {
-      name: 'costs',
-      type: {
-        type: 'array',
-        items: {
-          type: 'record',
-          name: 'StepCost',
-          fields: [
-            { name: 'service', type: 'string' },
-            { name: 'instance', type: 'string' },
-            { name: 'source', type: 'string' },
-            { name: 'branch', type: ['null', 'Branch'] },
-            { name: 'finishedAt', type: 'long' },
-            { name: 'steps', type: 'long' },
-            ...measures,
           ],
         },
       },

@@ -7,6 +7,8 @@ export interface IngestPosition {
   readonly origin: bigint;
   /** Largest event time seen, clamped, in microseconds; null: none so far. */
   readonly highest: bigint | null;
+  /** Rules that divert hold for the records from here on: decided once a step, for the next one. */
+  readonly diverting: boolean;
 }
 
 export interface ProcessorPosition {
@@ -14,25 +16,48 @@ export interface ProcessorPosition {
   readonly next: bigint;
 }
 
-export function encodeIngestPosition({ origin, highest }: IngestPosition): string {
-  return `origin=${origin} highest=${highest ?? 'none'}`;
+export function encodeIngestPosition({ origin, highest, diverting }: IngestPosition): string {
+  return `origin=${origin} highest=${highest ?? 'none'}${diverting ? ' diverting' : ''}`;
 }
 
 export function encodeProcessorPosition({ next }: ProcessorPosition): string {
   return `next=${next}`;
 }
 
+/** What was learnt of costs, behind a position: it isn't needed to go on. */
+const costSuffix = / by=(\S*) cost=(\S*)$/;
+
+/**
+ * Adds what an instance has learnt of its costs to a position, so that it survives with it.
+ * @param cost without a space; null: nothing was learnt yet
+ */
+export function withCost(position: string, instance: string, cost: string | null): string {
+  return cost === null ? position : `${position} by=${encodeURIComponent(instance)} cost=${cost}`;
+}
+
+/** What `withCost` added; null where nothing was. */
+export function costIn(metadata: string): { readonly by: string; readonly cost: string } | null {
+  const [, by, cost] = costSuffix.exec(metadata) ?? [];
+  return by === undefined || cost === undefined ? null : { by, cost };
+}
+
 /** null when the metadata isn't of this form: someone else committed the offset. */
 export function decodeIngestPosition(metadata: string): IngestPosition | null {
-  const match = /^origin=(\d+) highest=(none|-?\d+)$/.exec(metadata);
-  const [, origin, highest] = match ?? [];
+  const match = /^origin=(\d+) highest=(none|-?\d+)( diverting)?$/.exec(
+    metadata.replace(costSuffix, ''),
+  );
+  const [, origin, highest, diverting] = match ?? [];
   if (origin === undefined || highest === undefined) {
     return null;
   }
-  return { origin: BigInt(origin), highest: highest === 'none' ? null : BigInt(highest) };
+  return {
+    origin: BigInt(origin),
+    highest: highest === 'none' ? null : BigInt(highest),
+    diverting: diverting !== undefined,
+  };
 }
 
 export function decodeProcessorPosition(metadata: string): ProcessorPosition | null {
-  const next = /^next=(\d+)$/.exec(metadata)?.[1];
+  const next = /^next=(\d+)$/.exec(metadata.replace(costSuffix, ''))?.[1];
   return next === undefined ? null : { next: BigInt(next) };
 }

@@ -21,3 +21,5 @@ export {
   total,
   type Unit,
 } from './step-model.ts';
+export { errorBound } from './prediction-error.ts';
+export { Rate } from './rate.ts';

@@ -74,12 +74,17 @@ function largest(low: number, high: number, fits: (value: number) => boolean): n
   return fitting;
 }
 
+/** Longer steps would be more efficient still, but nobody would run them so. */
+const longestSeconds = 1;
+
 /**
- * Records a second that one instance sustains with steps of this size.
+ * Records a second that one instance sustains, with steps of up to this size and a second.
  * @returns null until enough steps were seen
  */
 export function sustained(model: StepModel, stepBytes: number): number | null {
-  const records = Math.max(1, Math.floor(stepBytes / Math.max(1, model.bytesOf(1000) / 1000)));
+  const most = Math.max(1, stepBytes / Math.max(1, model.bytesOf(1000) / 1000));
+  const secondsOf = (records: number): number => model.secondsOf(records) ?? Infinity;
+  const records = Math.ceil(largest(1, most, (count) => secondsOf(count) <= longestSeconds));
   const seconds = model.secondsOf(records);
   return seconds === null || seconds <= 0 ? null : records / seconds;
 }

@@ -5,4 +5,5 @@ export { type DefinitionText, parseDefinition } from './parse.ts';
 export { formatDuration, formatSize } from './quantity.ts';
 export { definitionJsonSchema } from './shape.ts';
 export { didYouMean } from './suggestion.ts';
+export { latencyGoal } from './source.ts';
 export { reservedColumns } from './table.ts';

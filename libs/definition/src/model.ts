@@ -43,6 +43,8 @@ export interface SplitRule {
   readonly name: string;
   readonly when: Expression;
   readonly to: Branch;
+  /** Holds only while the stream is predicted to miss its latency goal. */
+  readonly divert: boolean;
 }
 
 /** When the batch-processor starts a run: at whichever comes first. */
@@ -51,6 +53,8 @@ export interface BatchCadence {
   /** Five or six fields, UTC. */
   readonly cron: string | null;
   readonly backlogBytes: number | null;
+  /** A run ends, as predicted, before a record has waited for longer than this. */
+  readonly freshWithin: number | null;
 }
 
 export interface Field {
@@ -90,6 +94,8 @@ interface TableBase {
   readonly at: Position;
   readonly description: string | null;
   readonly source: string;
+  /** How long a record may take over the stream branch, from its arrival to its row; null: no goal. */
+  readonly latency: number | null;
   /** Names of fields: a record with a null in one of them is filtered out. */
   readonly dropNulls: readonly string[];
   readonly where: Expression | null;

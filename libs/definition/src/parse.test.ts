@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { DefinitionError } from './errors.ts';
 import type { Definition, Table } from './model.ts';
 import { parseDefinition } from './parse.ts';
+import { latencyGoal } from './source.ts';
 
 const ordersSchema = JSON.stringify({
   type: 'record',
@@ -131,6 +132,7 @@ describe('a valid definition', () => {
           at: { file: 'anabranch.yaml', line: 13, column: 30 },
         },
         to: 'batch',
+        divert: false,
       },
       {
         name: 'rule_2',
@@ -139,6 +141,7 @@ describe('a valid definition', () => {
           at: { file: 'anabranch.yaml', line: 14, column: 17 },
         },
         to: 'batch',
+        divert: false,
       },
     ]);
     expect(tableOf(definition, 'clean_orders')).toMatchObject({
@@ -194,12 +197,41 @@ tables:
     });
   });
 
+  it('has goals: a latency of a table, a freshness of the batch branch, and rules that divert by them', () => {
+    const { sources, tables } = parse(
+      replaced(
+        'batch: { every: 10s, cron: "0 * * * *", backlog: 64MiB }',
+        'batch: { fresh_within: 15m }',
+      )
+        .replace('to: batch }\n    default', 'to: divert }\n    default')
+        .replace('    key: [region]', '    key: [region]\n    latency: 500ms'),
+    );
+    expect(sources[0]?.batch).toEqual({
+      every: null,
+      cron: null,
+      backlogBytes: null,
+      freshWithin: 900_000,
+    });
+    expect(sources[0]?.split.map(({ to, divert }) => [to, divert])).toEqual([
+      ['batch', false],
+      ['batch', true],
+    ]);
+    expect(tables.map(({ latency }) => latency)).toEqual([500, null]);
+    expect(latencyGoal(tables)).toBe(500);
+    expect(latencyGoal([])).toBeNull();
+    // Nothing that decides a table's rows, but where its records go.
+    const plain = parse(valid);
+    expect(tables.map(({ hash }) => hash)).toEqual(plain.tables.map(({ hash }) => hash));
+    expect(sources[0]?.hash).not.toBe(plain.sources[0]?.hash);
+  });
+
   it('needs no interval beside a cron pattern or a backlog', () => {
     const { sources } = parse(replaced('every: 10s, cron: "0 * * * *", ', ''));
     expect(sources[0]?.batch).toEqual({
       every: null,
       cron: null,
       backlogBytes: 64 * 1024 ** 2,
+      freshWithin: null,
     });
   });
 
@@ -299,6 +331,18 @@ describe('what is wrong is said at its place', () => {
   const windowColumns = '{ new_column: column1 + column2 }\n    window';
   const fields = 'id, region, orderId, column1, column2, paid, event_time';
   it.each<[what: string, by: string, problems: string[]]>([
+    [
+      'to: batch }\n    default',
+      'to: divert }\n    default',
+      [
+        '14:52 a rule that diverts needs a latency goal, and no table of this source has one — add latency: 1s to a table',
+      ],
+    ],
+    [
+      '    key: [region]',
+      '    key: [region]\n    latency: 5ms',
+      ['25:14 "5ms" is out of bounds — possible: 10ms to 1h'],
+    ],
     // Keys and kinds of values
     ['topic:', 'topc:', ['4:5 unknown key "topc" — did you mean "topic"?']],
     [
@@ -326,7 +370,7 @@ describe('what is wrong is said at its place', () => {
     ['batch: {', 'batch: 1m # {', ['16:12 expected a map (key: value), found "1m"']],
     ['format: json', 'format: avro', ['5:13 "avro" isn\'t possible here — possible: json']],
     ['to: batch', 'to: bach', ['13:61 "bach" isn\'t possible here — did you mean "batch"?']],
-    ['to: batch', 'to: 1', ['13:61 expected "stream" or "batch", found the number 1']],
+    ['to: batch', 'to: 1', ['13:61 expected "stream" or "batch" or "divert", found the number 1']],
     ['where: column1 >= 0', 'where: [a]', ['22:12 expected an SQL expression, found a list']],
     ['where: column1 >= 0', 'where: " "', ['22:12 an SQL expression is missing']],
     ['where: column1 >= 0', 'where:', ['22:5 expected an SQL expression, found nothing']],

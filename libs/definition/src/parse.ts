@@ -4,7 +4,7 @@ import type { Definition, Source, Table } from './model.ts';
 import { definitionShape, sourceShape, tableShape } from './shape.ts';
 import { shapeProblems } from './shape-problems.ts';
 import { SectionReader } from './section-reader.ts';
-import { checkTopics, type ReadSchema, readSource } from './source.ts';
+import { checkDiversions, checkTopics, type ReadSchema, readSource } from './source.ts';
 import { SourceText } from './source-text.ts';
 import { readTable, type TableSource } from './table.ts';
 
@@ -87,6 +87,9 @@ function read(
     if (table) {
       tables.push(table);
     }
+  }
+  if (problems.length === 0) {
+    checkDiversions(sources, tables, sourcesAt, reader);
   }
   if (tablesAt && whole.success && tablesAt.children.size === 0) {
     reader.report(tablesAt, 'at least one table is needed');

@@ -32,7 +32,11 @@ const rule = z.strictObject({
   when: expression.describe(
     "A condition on the record: SQL over its fields, late_by, age, bytes and headers['name'].",
   ),
-  to: branch.describe('The branch of the records for which it holds.'),
+  to: z
+    .enum(['stream', 'batch', 'divert'])
+    .describe(
+      'The branch of the records for which it holds. divert: the batch branch, but the rule holds only while the stream is predicted to miss its latency goal.',
+    ),
 });
 
 export const sourceShape = z.strictObject({
@@ -77,6 +81,9 @@ export const sourceShape = z.strictObject({
         .describe('Five or six fields, UTC.')
         .meta({ examples: ['0 * * * *'] }),
       backlog: size.optional().describe('As soon as this much is waiting.'),
+      fresh_within: duration
+        .optional()
+        .describe('So that the run ends, as predicted, before a record has waited for this long.'),
     })
     .optional()
     .describe('When a batch run starts: at whichever comes first.'),
@@ -85,6 +92,11 @@ export const sourceShape = z.strictObject({
 export const tableShape = z.strictObject({
   description: z.string().optional().describe('Becomes the comment of the view in Postgres.'),
   source: z.string().describe('The source of its records.'),
+  latency: duration
+    .optional()
+    .describe(
+      'How long a record may take over the stream branch, from its arrival to its row: the size of micro-batches follows from the shortest of a source.',
+    ),
   drop_nulls: fieldNames
     .optional()
     .describe('Fields: a record with a null in one of them is left out.'),

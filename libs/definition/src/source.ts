@@ -2,7 +2,7 @@ import { Cron } from 'croner';
 import { readAvroSchema } from './avro-schema.ts';
 import { hashOf } from './definition-hash.ts';
 import type { Located } from './located.ts';
-import type { BatchCadence, Field, Source, SplitRule } from './model.ts';
+import type { BatchCadence, Field, Source, SplitRule, Table } from './model.ts';
 import type { SectionReader } from './section-reader.ts';
 import type { SourceShape } from './shape.ts';
 import { quote } from './source-text.ts';
@@ -62,7 +62,11 @@ export function readSource(
   if (!fields) {
     return null;
   }
-  const rules = split.map(({ name: rule, when, to }) => ({ rule, when: when.sql, to }));
+  const rules = split.map(({ name: rule, when, to, divert }) => ({
+    rule,
+    when: when.sql,
+    to: divert ? 'divert' : to,
+  }));
   return { ...meaning, split, batch, hash: hashOf({ ...meaning, rules }) };
 }
 
@@ -161,7 +165,7 @@ function readRules(
   const names = new Set<string>();
   const hidden = fields.filter(({ name }) => ruleWords.includes(name.toLowerCase()));
   for (const [index, at] of list?.children ?? []) {
-    const rule = at.value as { name?: string; to: SplitRule['to'] };
+    const rule = at.value as { name?: string; to: SplitRule['to'] | 'divert' };
     const name = rule.name ?? `rule_${String(Number(index) + 1)}`;
     const nameAt = at.children.get('name') ?? at;
     if (name === 'default') {
@@ -183,21 +187,55 @@ function readRules(
         'a rule on this source can use neither',
       );
     }
-    rules.push({ name, when, to: rule.to });
+    const divert = rule.to === 'divert';
+    rules.push({ name, when, to: rule.to === 'divert' ? 'batch' : rule.to, divert });
   }
   return rules;
+}
+
+/** A rule that diverts compares the stream's delay with a goal, so there must be one. */
+export function checkDiversions(
+  sources: readonly Source[],
+  tables: readonly Table[],
+  at: Located | undefined,
+  reader: SectionReader,
+): void {
+  for (const { name, split } of sources) {
+    const own = tables.filter(({ source }) => source === name);
+    split.forEach(({ divert }, index) => {
+      const rule = at?.children.get(name)?.children.get('split')?.children.get(index);
+      if (divert && rule && latencyGoal(own) === null) {
+        reader.report(
+          rule.children.get('to') ?? rule,
+          'a rule that diverts needs a latency goal, and no table of this source has one',
+          'add latency: 1s to a table',
+        );
+      }
+    });
+  }
+}
+
+/** The shortest that one of the tables has, in milliseconds; null: none has one. */
+export function latencyGoal(tables: readonly Pick<Table, 'latency'>[]): number | null {
+  return tables.reduce<number | null>(
+    (least, { latency }) => (latency === null ? least : Math.min(least ?? latency, latency)),
+    null,
+  );
 }
 
 function readCadence(at: Located | undefined, reader: SectionReader): BatchCadence {
   const every = at?.children.get('every');
   const cron = at?.children.get('cron');
   const backlog = at?.children.get('backlog');
+  const fresh = at?.children.get('fresh_within');
   if (cron) {
     checkCron(String(cron.value), cron, reader);
   }
   return {
-    every: every || (!cron && !backlog) ? reader.duration(every, minutes, '1s', '7d') : null,
+    every:
+      every || (!cron && !backlog && !fresh) ? reader.duration(every, minutes, '1s', '7d') : null,
     cron: cron ? String(cron.value).trim() : null,
+    freshWithin: fresh ? reader.duration(fresh, minutes, '2s', '7d') : null,
     backlogBytes: backlog ? reader.size(backlog, 64 * mebibyte, '1KiB', '1TiB') : null,
   };
 }

@@ -100,11 +100,13 @@ class TableReader {
     const shape = this.#shape;
     const source = this.#source;
     const where = this.#get('where');
+    const latency = this.#get('latency');
     const base = {
       name: this.#name,
       at: this.#reader.keyPosition(this.#at),
       description: shape.description?.trim() ?? null,
       source: shape.source,
+      latency: latency ? this.#reader.duration(latency, 1000, '10ms', '1h') : null,
       dropNulls: this.#names('drop_nulls', ['field']),
       where: where ? this.#reader.expression(where) : null,
       columns: this.#columns(),

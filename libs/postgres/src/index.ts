@@ -17,7 +17,6 @@ export {
   recordLoss,
   settleGap,
 } from './sql/accept-loss.ts';
-export { addStageCosts } from './sql/add-stage-costs.ts';
 export { advanceFinalWatermark } from './sql/advance-final-watermark.ts';
 export { type Advance, advanceFrontier } from './sql/advance-frontier.ts';
 export { type Claimed, claimFrontier } from './sql/claim-frontier.ts';
@@ -32,6 +31,7 @@ export { type Conflict, recordConflict } from './sql/record-conflict.ts';
 export { type CoveredRun, recordRuns } from './sql/record-runs.ts';
 export { setPartitions } from './sql/set-partitions.ts';
 export { storeDeadLetters } from './sql/store-dead-letters.ts';
+export { storeTelemetry } from './sql/store-telemetry.ts';
 export {
   createStaging,
   createTables,

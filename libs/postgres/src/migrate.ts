@@ -3,6 +3,7 @@ import type pg from 'pg';
 import { errorCode, PostgresError } from './errors.ts';
 import { ledger } from './migrations/001-ledger.ts';
 import { losses } from './migrations/002-losses.ts';
+import { costs } from './migrations/003-costs.ts';
 import { createSchema } from './tables.ts';
 import { transaction } from './transaction.ts';
 
@@ -10,6 +11,7 @@ import { transaction } from './transaction.ts';
 const migrations: readonly { name: string; sql: string }[] = [
   { name: '001-ledger', sql: ledger },
   { name: '002-losses', sql: losses },
+  { name: '003-costs', sql: costs },
 ];
 
 /** Any constant: two services that start at once migrate one after the other. */

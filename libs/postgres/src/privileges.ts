@@ -25,6 +25,10 @@ const ledgerUses: Readonly<Record<string, readonly Privilege[]>> = {
   runs: change,
   run_ranges: change,
   stage_costs: change,
+  prediction_errors: change,
+  table_costs: change,
+  cost_models: change,
+  decisions: add,
 };
 
 /**

@@ -23,9 +23,9 @@ export const source: Source = {
   maxSkew: 0,
   idleTimeout: null,
   maxRecordBytes: 1024,
-  split: [{ name: 'bulk', when: { sql: 'true', at }, to: 'batch' }],
+  split: [{ name: 'bulk', when: { sql: 'true', at }, to: 'batch', divert: false }],
   defaultBranch: 'stream',
-  batch: { every: 1000, cron: null, backlogBytes: null },
+  batch: { every: 1000, cron: null, backlogBytes: null, freshWithin: null },
   hash: 'orders-1',
 };
 
@@ -33,6 +33,7 @@ const base = {
   at,
   description: null,
   source: source.name,
+  latency: null,
   dropNulls: [],
   where: null,
   columns: [],

@@ -7,6 +7,7 @@ export {
   noneProcessed,
   partialMessages,
   type PartialOptions,
+  tableCosts,
 } from './partials.ts';
 export {
   type AlteredBlock,

@@ -4,7 +4,6 @@ import {
   internalTopics,
   type Partial,
   PartialAssembler,
-  type StepCost,
 } from '@anabranch/contract';
 import { testBlock } from '@anabranch/contract/testing';
 import { Tracer } from '@anabranch/service';
@@ -18,9 +17,8 @@ const plan = {
   tables: [{ table: { name: 'clean', hash: 'h1' } }, { table: { name: 'sums', hash: 'h2' } }],
 } as unknown as SourcePlan;
 const topics = internalTopics('orders');
-const cost = { service: 'stream-processor' } as StepCost;
 const spans = Tracer.off.spans('stream.process');
-const options = { plan, topics, branch: 'stream', costs: [], run: () => null, spans } as const;
+const options = { plan, topics, branch: 'stream', run: () => null, spans } as const;
 
 function partialsOf(messages: readonly Message[]): Partial[] {
   const assemblers = new Map<number, PartialAssembler>();
@@ -73,23 +71,16 @@ it('a range without a record still moves the frontier', () => {
   ]);
 });
 
-it('costs and the run go with the first partial only', () => {
+it('the run goes with the first partial only', () => {
   const stretches = [0, 1].flatMap((partition) =>
     stretchesOf(partition, [testBlock({ partition })]),
   );
-  const whole = { ...cost, instance: 'i', source: 's', branch: null, finishedAt: 0n, steps: 1n };
-  const costs = [
-    { ...whole, bytes: 0n, records: 0n, rows: 0n, load: 0, preprocess: 0, process: 0, store: 0 },
-  ];
   const firsts: boolean[] = [];
   const run = (first: boolean): null => {
     firsts.push(first);
     return null;
   };
-  const partials = partialsOf(
-    partialMessages(stretches, noneProcessed, { ...options, costs, run }),
-  );
-  expect(partials.map((partial) => partial.costs.length)).toEqual([1, 0]);
+  partialMessages(stretches, noneProcessed, { ...options, run });
   expect(firsts).toEqual([true, false]);
 });
 

@@ -7,7 +7,7 @@ import {
   type InternalTopics,
   restoreValue,
   type RunShare,
-  type StepCost,
+  type TableCost,
   type TablePart,
 } from '@anabranch/contract';
 import type { StepResult } from '@anabranch/kafka';
@@ -21,14 +21,13 @@ export const noneProcessed: Processed = {
   tables: [],
   deadLetters: [],
   seconds: { load: 0, preprocess: 0, process: 0, store: 0 },
+  tableSeconds: new Map(),
 };
 
 export interface PartialOptions {
   readonly plan: SourcePlan;
   readonly topics: InternalTopics;
   readonly branch: Branch;
-  /** Costs of former steps, sent along with the first partial. */
-  readonly costs: readonly StepCost[];
   /** The share of a run that each partial is; null on the stream branch. */
   readonly run: (first: boolean) => RunShare | null;
   /** Has a span for each stretch that is traced. */
@@ -43,7 +42,7 @@ export interface PartialOptions {
 export function partialMessages(
   stretches: readonly Stretch[],
   processed: Processed,
-  { plan, topics, branch, costs, run, spans }: PartialOptions,
+  { plan, topics, branch, run, spans }: PartialOptions,
 ): Message[] {
   const messages: Message[] = [];
   stretches.forEach((stretch, index) => {
@@ -54,7 +53,6 @@ export function partialMessages(
       branch,
       producedAt,
       tables: tableParts(plan, processed, partition),
-      costs: index === 0 ? costs : [],
       run: run(index === 0),
     };
     for (const value of encodePartial(partial)) {
@@ -80,6 +78,19 @@ export function countFates(metrics: Metrics, source: string, { tables }: Process
     metrics.recordsTotal.inc({ source, table, fate: 'filtered' }, filtered);
     metrics.recordsTotal.inc({ source, table, fate: 'dead' }, dead);
   }
+}
+
+/** What each table took of a step. */
+export function tableCosts({ tables, tableSeconds }: Processed): TableCost[] {
+  return [...tableSeconds].map(([table, seconds]) => {
+    const own = tables.filter(({ name }) => name === table);
+    return {
+      table,
+      records: BigInt(own.reduce((sum, { read }) => sum + read, 0)),
+      rows: BigInt(own.reduce((sum, { rows }) => sum + rows, 0)),
+      seconds,
+    };
+  });
 }
 
 function tableParts(plan: SourcePlan, processed: Processed, partition: number): TablePart[] {

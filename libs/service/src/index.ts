@@ -1,5 +1,7 @@
 export { readConfig } from './config.ts';
 export type { Environment, SettingsOf } from './config.ts';
+export { CostAccount } from './cost-account.ts';
+export type { CostAccountOptions } from './cost-account.ts';
 export { createMetrics } from './create-metrics.ts';
 export type { Metrics, MetricsPage } from './create-metrics.ts';
 export { ConfigError, ServiceError } from './errors.ts';

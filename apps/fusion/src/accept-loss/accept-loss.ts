@@ -157,7 +157,6 @@ async function inPlaceOfBlocks(missing: Missing, { plan, kafka }: AcceptOptions)
           branch,
           producedAt: 0n,
           tables: [],
-          costs: [],
           run: null,
         });
   await commit(

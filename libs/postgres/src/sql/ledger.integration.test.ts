@@ -1,7 +1,6 @@
-import type { DeadLetter, RunShare, StepCost } from '@anabranch/contract';
+import type { DeadLetter, RunShare } from '@anabranch/contract';
 import { expect, it } from 'vitest';
 import { databaseWith, planWith, source, waitUntilBlocked } from '../testing.ts';
-import { addStageCosts } from './add-stage-costs.ts';
 import { countRecords } from './count-records.ts';
 import { readPositions, writePositions } from './positions.ts';
 import { recordConflict } from './record-conflict.ts';
@@ -214,39 +213,5 @@ it('takes shares of the same runs from two instances in any order without a dead
   expect(await query('SELECT run, records FROM anabranch.runs ORDER BY run')).toEqual([
     { run: 'a', records: 6n },
     { run: 'b', records: 6n },
-  ]);
-});
-
-it('sums the costs of the steps of a minute', async () => {
-  const { pool, query } = await databaseWith(planWith());
-  const cost: StepCost = {
-    service: 'fusion',
-    instance: 'one',
-    source: source.name,
-    branch: null,
-    finishedAt: 61_000n,
-    steps: 1n,
-    bytes: 100n,
-    records: 10n,
-    rows: 5n,
-    load: 0.5,
-    preprocess: 0,
-    process: 0.25,
-    store: 0,
-  };
-  await addStageCosts(pool, [
-    cost,
-    { ...cost, finishedAt: 119_999n },
-    { ...cost, branch: 'batch' },
-  ]);
-  await addStageCosts(pool, [cost, { ...cost, finishedAt: 120_000n }]);
-  expect(
-    await query(
-      `SELECT branch, minute, steps, records, load_seconds FROM anabranch.stage_costs ORDER BY branch, minute`,
-    ),
-  ).toEqual([
-    { branch: 'batch', minute: new Date(60_000), steps: 1n, records: 10n, load_seconds: 0.5 },
-    { branch: 'both', minute: new Date(60_000), steps: 3n, records: 30n, load_seconds: 1.5 },
-    { branch: 'both', minute: new Date(120_000), steps: 1n, records: 10n, load_seconds: 0.5 },
   ]);
 });
