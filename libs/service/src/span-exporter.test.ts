@@ -129,7 +129,7 @@ describe('spans', () => {
       sending.add(span(from));
     }
     await vi.waitUntil(async () => (await counted())['sent'] === 300, { timeout: 5000 });
-    expect(received.map(({ spans }) => spans)).toEqual([256, 44]);
+    expect(received.map(({ spans }) => spans)).toEqual([128, 128, 44]);
     expect(received[0]?.request.url).toBe('/v1/traces');
     expect(received[0]?.request.headers).toMatchObject({
       authorization: 'Bearer x',

@@ -32,7 +32,7 @@ export interface SpanExporterOptions {
 /** Some 2 MB; at a hundredth of the blocks that is minutes of them. */
 const mostWaiting = 2048;
 /** Encoding them takes about a millisecond, in which no step runs. */
-const mostAtOnce = 256;
+const mostAtOnce = 128;
 const gatherMilliseconds = 1000;
 /** OpenTelemetry's default. */
 const timeoutMilliseconds = 10_000;
