@@ -3,7 +3,9 @@
  * every version of DuckDB, and whose cost is in proportion to their arguments. So none of the clock,
  * of chance, of settings, files and catalogs; no hash(), which DuckDB doesn't promise to keep; none
  * of the JSON functions that recurse, which one deeply nested value makes overflow the stack; no
- * repeat(), range() or format(), which a number in a record could make fill the memory.
+ * repeat(), range() or format(), which a number in a record could make fill the memory. What the others
+ * may make of a record is bounded in growth.ts: a function whose result can be longer than its
+ * arguments needs an entry there.
  */
 const names = `
   + - * / // % ^ ** & | ~ << >> || ^@ && @> <@ ->>

@@ -7,6 +7,7 @@ import {
   paddingFunctions,
 } from './allowed-functions.ts';
 import { withConditions } from './conditions.ts';
+import { type Growth, growthOf, isUnbounded, largest, mostGrowth } from './growth.ts';
 import {
   childrenOf,
   columnNames,
@@ -28,6 +29,8 @@ export interface Scope {
   readonly misplaced?: ReadonlyMap<string, string>;
   /** Whether `headers['…']` may be used. */
   readonly headers: boolean;
+  /** Of names that aren't fields, in lower case. */
+  readonly growth?: ReadonlyMap<string, Growth>;
   /** BOOLEAN, or whatever the expression gives. */
   readonly expects: 'boolean' | 'value';
 }
@@ -41,6 +44,7 @@ export interface CheckedExpression {
   readonly headerNames: readonly string[];
   /** Whether it may fail on a record. */
   readonly canFail: boolean;
+  readonly growth: Growth;
 }
 
 /** Milliseconds that DuckDB may take to plan an expression and compute it on a row of NULLs. */
@@ -128,6 +132,19 @@ export async function checkExpression(
   if (walk.problems.length > 0) {
     return { problems: walk.problems };
   }
+  const growth = growthOf(tree, scope.growth ?? new Map());
+  if (isUnbounded(growth)) {
+    const at = walk.at(growth.node);
+    return fail(growth.message, at, wordAt(sql, at), growth.hint);
+  }
+  if (largest(growth) > mostGrowth) {
+    return fail(
+      `the value could be more than ${String(mostGrowth)} times as long as its record`,
+      0,
+      sql,
+      'texts that are replaced by longer ones, and joined with themselves, multiply',
+    );
+  }
   const settled = await settle(connection, sql, tree, scope.expects === 'boolean');
   if (settled.length > longestRewritten) {
     return fail('ANDs and ORs are nested too deeply within other functions');
@@ -152,6 +169,7 @@ export async function checkExpression(
     headerNames: [...walk.headerNames],
     // Even a comparison can: of a text with a number, by the cast that it implies.
     canFail: tree.class !== 'COLUMN_REF' && tree.class !== 'CONSTANT',
+    growth,
   };
 }
 
@@ -257,7 +275,7 @@ class TreeWalk {
 
   /** @param parameters names that a lambda around the node gives */
   visit(node: ExpressionNode, parameters: ReadonlySet<string>): void {
-    const at = this.#at(node);
+    const at = this.at(node);
     switch (node.class) {
       case 'COLUMN_REF':
         this.#column(node, at, parameters);
@@ -388,7 +406,7 @@ class TreeWalk {
     ) {
       this.report(
         "headers can only be used with a header's name",
-        list ? this.#at(list) : at,
+        list ? this.at(list) : at,
         'headers',
         "as in headers['bulk']",
       );
@@ -469,7 +487,8 @@ class TreeWalk {
     }
   }
 
-  #at(node: ExpressionNode): number {
+  /** Where the node begins in the text, in characters. */
+  at(node: ExpressionNode): number {
     const location = node.query_location ?? Number.POSITIVE_INFINITY;
     return location > prefix.length + Buffer.byteLength(this.#sql)
       ? 0

@@ -4,6 +4,7 @@ import { aggregateStates } from './aggregates.ts';
 import { checkExpression, type CheckedExpression, type Scope } from './check-expression.ts';
 import { asCondition } from './conditions.ts';
 import { firstMicrosecond, typedNulls } from './field-types.ts';
+import type { Growth } from './growth.ts';
 import type { ResultColumn, Stage, StateColumn, TablePlan } from './plan.ts';
 import { quoteName, quoteText } from './quoting.ts';
 import {
@@ -44,6 +45,7 @@ class TablePlanner {
   readonly #stages: Stage[] = [];
   /** Columns whose values may be ones that no field has, and Postgres can't hold. */
   readonly #unsafe = new Set<string>();
+  readonly #growth = new Map<string, Growth>();
   #relation: Relation;
   #present: readonly { readonly name: string; readonly isField: boolean }[];
   /** What the expressions so far made of a row of NULLs. */
@@ -141,6 +143,7 @@ class TablePlanner {
       }
       types.set(name, checked);
       this.#markUnsafe(name, checked);
+      this.#growth.set(name.toLowerCase(), checked.growth);
       const column = { name, sql: checked.sql, canFail: checked.canFail };
       level.push(column);
       const kept = this.#names.filter((other) => !sameName(other, name));
@@ -419,6 +422,7 @@ class TablePlanner {
       names: this.#names,
       relation: () => this.#nulls,
       headers: false,
+      growth: this.#growth,
     });
     if ('problems' in checked) {
       this.#problems.push(...checked.problems);
