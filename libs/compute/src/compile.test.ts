@@ -220,6 +220,21 @@ describe('an expression that can’t be used is refused with its own message', (
     }
   });
 
+  it('keys of more columns than Postgres can index', async () => {
+    const names = Array.from({ length: 31 }, (_, i) => `k${String(i)}`);
+    const of = Object.fromEntries(names.map((name) => [name, 'quantity']));
+    const problems = await problemsOf([
+      windowed('a', names, { n: 'count(*)' }, { of }),
+      upsert('b', names, of),
+      windowed('c', names.slice(1), { n: 'count(*)' }, { of }),
+      upsert('d', names.slice(1), of),
+    ]);
+    expect(problems.map(({ message }) => message.slice(0, 45))).toEqual([
+      'table a, group_by: at most 30 columns are pos',
+      'table b, key: at most 30 columns are possible',
+    ]);
+  });
+
   it.each([
     ['sum(weight)', 'sum of DOUBLE depends on the order'],
     ['avg(weight)', 'avg of DOUBLE depends on the order'],

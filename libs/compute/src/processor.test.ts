@@ -387,6 +387,34 @@ describe('records', () => {
     ]);
   });
 
+  it.each([
+    ['a window’s group', windowed('t', ['s', 'other'], { all: 'count(*)' })],
+    ['a key', upsert('t', ['s', 'other'], { s: 's', other: 'other', n: 'n' })],
+  ])('whose texts are too long for the index of %s are dead, not the partial', async (_, table) => {
+    const processor = await processorOf(
+      [field('n', 'int'), field('s', 'string', true), field('other', 'string', true)],
+      [table],
+    );
+    const record = (s: string | null, other: string | null): string =>
+      JSON.stringify({ n: 1, s, other, event_time: 0 });
+    const result = await processor.process([
+      block([
+        record('x'.repeat(1000), 'y'.repeat(500)),
+        record('x'.repeat(1000), 'y'.repeat(501)),
+        record('\u{1F600}'.repeat(376), null),
+        record(null, 'y'.repeat(2_000_000)),
+        record(null, null),
+      ]),
+    ]);
+    expect(counts(only(result))).toMatchObject({ aggregated: 2, dead: 3, rows: 2 });
+    expect(result.deadLetters.map(({ offset, detail }) => [offset, detail])).toEqual(
+      [1501, 1504, 2_000_000].map((bytes, i) => [
+        BigInt(i + 1),
+        `s: a key with ${String(bytes)} bytes of text; Postgres can index 1500`,
+      ]),
+    );
+  });
+
   it('may all fail, over and over', async () => {
     const processor = await processorOf(fields, [append('t', { v: 'CAST(s AS integer)' })]);
     for (let i = 0; i < 3; i++) {

@@ -258,7 +258,9 @@ function timestampProblem(value: Parsed, number: string | null, unit: string): P
   const far = unit === 'milliseconds' ? 1n : 1000n;
   return (
     fractional(number, `${unit} since 1970`) ??
-    (BigInt(number) < -62_135_596_800_000n * far || BigInt(number) >= 253_402_300_800_000n * far
+    (number.length > longestInteger ||
+    BigInt(number) < -62_135_596_800_000n * far ||
+    BigInt(number) >= 253_402_300_800_000n * far
       ? outsideOfYears
       : null)
   );
@@ -270,7 +272,13 @@ function fractional(number: string, what: string): Problem | null {
     : null;
 }
 
+/** Of an integer's text: a longer one is outside of any range, and takes BigInt seconds to read. */
+const longestInteger = 20;
+
 function outside(number: string, bits: number): Problem | null {
+  if (number.length > longestInteger) {
+    return ['out-of-range', `the integer has more than ${String(bits)} bits`];
+  }
   const integer = BigInt(number);
   return BigInt.asIntN(bits, integer) === integer
     ? null

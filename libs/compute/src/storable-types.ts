@@ -71,7 +71,31 @@ export function guardedValue(type: DuckDBType, value: string): string | null {
   const [bad, message] = unstorable(type, value);
   return bad === null
     ? null
-    : `CASE WHEN ${bad} THEN CASE WHEN CAST(concat('${message}: ', left(${value}::VARCHAR, 40)) AS UTINYINT) IS NULL THEN NULL ELSE ${value} END ELSE ${value} END`;
+    : failingWhere(bad, `concat('${message}: ', left(${value}::VARCHAR, 40))`, value);
+}
+
+function failingWhere(bad: string, message: string, value: string): string {
+  return `CASE WHEN ${bad} THEN CASE WHEN CAST(${message} AS UTINYINT) IS NULL THEN NULL ELSE ${value} END ELSE ${value} END`;
+}
+
+/**
+ * A row of an index in Postgres has at most 2704 bytes, and an index at most 32 columns. Beside that many
+ * bytes of text, there is room for as many other keys as are allowed.
+ */
+export const longestKey = 1500;
+export const mostKeys = 30;
+
+export const isText = ({ typeId }: DuckDBType): boolean =>
+  typeId === DuckDBTypeId.VARCHAR || typeId === DuckDBTypeId.ENUM;
+
+/** SQL that fails where the texts of a key are longer than Postgres can index. */
+export function guardedKey(texts: readonly string[], value: string): string {
+  const length = texts.map((text) => `coalesce(strlen(${text}::VARCHAR), 0)`).join(' + ');
+  return failingWhere(
+    `${length} > ${String(longestKey)}`,
+    `concat('a key with ', ${length}, ' bytes of text; Postgres can index ${String(longestKey)}')`,
+    value,
+  );
 }
 
 function unstorable({ typeId }: DuckDBType, value: string): [string, string] | [null, null] {

@@ -8,7 +8,10 @@ import type { Growth } from './growth.ts';
 import type { ResultColumn, Stage, StateColumn, TablePlan } from './plan.ts';
 import { quoteName, quoteText } from './quoting.ts';
 import {
+  guardedKey,
   guardedValue,
+  isText,
+  mostKeys,
   storableType,
   type StorableType,
   withoutNegativeZero,
@@ -200,6 +203,7 @@ class TablePlanner {
       return null;
     }
     const keys = new Set(table.kind === 'upsert' ? table.key : []);
+    this.#limitKeys([...keys], 'key');
     const stored = this.#guard(
       values.map(({ name, type }) => ({ name, type, isKey: keys.has(name) })),
     );
@@ -241,6 +245,7 @@ class TablePlanner {
       return null;
     }
     const keys = await this.#groupKeys(table.groupBy, types);
+    this.#limitKeys(table.groupBy, 'group_by');
     const args = new Map<string, { column: string; checked: CheckedExpression }>();
     const level: LevelColumn[] = [];
     for (const { name, argument } of table.aggregates) {
@@ -336,6 +341,13 @@ class TablePlanner {
     };
   }
 
+  #limitKeys(keys: readonly string[], what: string): void {
+    if (keys.length > mostKeys) {
+      const message = `${what}: at most ${String(mostKeys)} columns are possible, as Postgres has to index them`;
+      this.#report({ sql: '', at: this.#table.at }, message);
+    }
+  }
+
   async #groupKeys(
     groupBy: readonly string[],
     types: ReadonlyMap<string, CheckedExpression>,
@@ -376,9 +388,14 @@ class TablePlanner {
   /** Values as they are stored: what can't be stored makes its record fail. */
   #guard(values: readonly Stored[]): { name: string; sql: string }[] {
     const failing: { name: string; sql: string }[] = [];
+    const texts = values
+      .filter(({ type, isKey }) => isKey && isText(type.type))
+      .map(({ name }) => quoteName(name));
     const stored = values.map(({ name, label, type, isKey }) => {
       const value = quoteName(name);
-      const guard = this.#unsafe.has(name) ? guardedValue(type.type, value) : null;
+      const own = this.#unsafe.has(name) ? guardedValue(type.type, value) : null;
+      // Once for all of them.
+      const guard = texts[0] === value ? guardedKey(texts, own ?? value) : own;
       if (guard !== null) {
         failing.push({ name: label ?? name, sql: guard });
       }
