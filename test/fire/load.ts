@@ -3,6 +3,8 @@ import { RecordGenerator } from '../records.ts';
 import type { SourceTopic } from '../source-topic.ts';
 
 const recordsAtOnce = 300;
+/** Of each source: twice of what the services take on two cores that they share with the test. */
+const floodPerSecond = 2500;
 /** Every so many sends there are two transactions that nobody may ever see, and one that all see. */
 const transactionsEvery = 12;
 
@@ -11,19 +13,21 @@ export interface LoadOptions {
   readonly seed: number;
   /** Of each source. */
   readonly recordsPerSecond: number;
-  /** Beyond this many records that aren't applied yet the load waits; null: it never does. */
-  readonly backlog: number | null;
+  /** Beyond this many records that aren't applied yet the load waits. */
+  readonly backlog: number;
 }
 
 /** Generated records for all sources of a chain, for as long as a round wants it busy. */
 export class FireLoad {
   readonly #options: LoadOptions;
   readonly #streams: readonly Stream[];
+  /** Produces more than the chain takes, whatever waits already. */
+  isFlooding = false;
 
   constructor(options: LoadOptions) {
     this.#options = options;
     this.#streams = options.chain.sources.map(
-      (source, index) => new Stream(options, source, options.seed * 31 + index),
+      (source, index) => new Stream(this, options, source, options.seed * 31 + index),
     );
   }
 
@@ -103,6 +107,7 @@ export class FireLoad {
 /** The load of one source. */
 class Stream {
   readonly source: SourceTopic;
+  readonly #load: FireLoad;
   readonly #options: LoadOptions;
   readonly #generator: RecordGenerator;
   readonly #producing: Promise<void>;
@@ -110,7 +115,8 @@ class Stream {
   #ending = false;
   #between: (() => Promise<void>) | undefined;
 
-  constructor(options: LoadOptions, source: SourceTopic, seed: number) {
+  constructor(load: FireLoad, options: LoadOptions, source: SourceTopic, seed: number) {
+    this.#load = load;
     this.#options = options;
     this.source = source;
     this.#generator = new RecordGenerator(seed, source.partitions);
@@ -148,7 +154,6 @@ class Stream {
   }
 
   async #produce(): Promise<void> {
-    const { recordsPerSecond } = this.#options;
     for (let sends = 1; !this.#ending; sends++) {
       const begun = performance.now();
       await this.source.produceThroughFaults(this.#generator.take(recordsAtOnce));
@@ -164,7 +169,8 @@ class Stream {
           () => undefined,
         );
       }
-      await this.#wait(begun + (1000 * recordsAtOnce) / recordsPerSecond);
+      const rate = this.#load.isFlooding ? floodPerSecond : this.#options.recordsPerSecond;
+      await this.#wait(begun + (1000 * recordsAtOnce) / rate);
     }
   }
 
@@ -177,7 +183,7 @@ class Stream {
       if (performance.now() < until) {
         return undefined;
       }
-      if (backlog === null) {
+      if (this.#load.isFlooding) {
         return true;
       }
       const applied = await chain.progress('stream', this.source).catch(() => 0n);

@@ -1,5 +1,5 @@
 import { Dice } from '../random.ts';
-import type { FaultName } from './faults/all.ts';
+import { type FaultName, faults } from './faults/all.ts';
 
 export interface PlannedFault {
   readonly name: FaultName;
@@ -30,7 +30,7 @@ const once: ReadonlySet<FaultName> = new Set(['partitions-added']);
 
 /**
  * Each fault of `names` comes once before any comes again, in an order that the seed decides, alone or with
- * another one.
+ * one of another family: two faults of a family would want the same server.
  */
 export function planRound({ seed, names, steps }: PlanOptions): Plan {
   const dice = new Dice(seed);
@@ -38,11 +38,17 @@ export function planRound({ seed, names, steps }: PlanOptions): Plan {
   const recordsPerSecond = dice.of([900, 1200, 1500]);
   let deck: FaultName[] = [];
   let left = [...names];
-  const draw = (): PlannedFault => {
+  const draw = (beside?: PlannedFault): PlannedFault | undefined => {
     if (deck.length === 0) {
       deck = shuffled(left, dice);
     }
-    const name = deck.pop() as FaultName;
+    const at = deck.findLastIndex(
+      (name) => beside === undefined || faults[name].family !== faults[beside.name].family,
+    );
+    const [name] = deck.splice(at, at < 0 ? 0 : 1);
+    if (name === undefined) {
+      return undefined;
+    }
     if (once.has(name) && left.length > 1) {
       left = left.filter((other) => other !== name);
     }
@@ -52,9 +58,11 @@ export function planRound({ seed, names, steps }: PlanOptions): Plan {
     seed,
     partitions,
     recordsPerSecond,
-    steps: Array.from({ length: steps }, () =>
-      Array.from({ length: names.length > 1 && dice.chance(0.35) ? 2 : 1 }, draw),
-    ),
+    steps: Array.from({ length: steps }, () => {
+      const first = draw();
+      const second = dice.chance(0.35) ? draw(first) : undefined;
+      return [first, second].filter((fault) => fault !== undefined);
+    }),
   };
 }
 

@@ -4,19 +4,22 @@ import { type Inspector, type Link, Proxy } from './proxy.ts';
 
 /** What is to happen to the next transaction that comes this far. */
 export interface Ambush {
-  /** Which statement of it, from 1 (the one behind BEGIN) on; `commit` is the last. */
+  /** Which statement of it: BEGIN is 0; `commit` is the last. */
   readonly statement: number | 'commit';
   /**
    * `terminate`: pg_terminate_backend in front of the statement. `cut`: the connection is lost in front of
    * it. `cut-after`: the server gets the statement, and the connection is lost in front of its answer.
+   * `hold`: the statement goes on when `release` is called.
    */
-  readonly how: 'terminate' | 'cut' | 'cut-after';
+  readonly how: 'terminate' | 'cut' | 'cut-after' | 'hold';
 }
 
 export interface Sprung {
   /** Number of the statement, and whether it was the COMMIT. */
   readonly statement: number;
   readonly isCommit: boolean;
+  /** Lets a statement that is held go on. */
+  readonly release: () => void;
 }
 
 /** A proxy in front of Postgres that counts the statements of each transaction. */
@@ -63,6 +66,7 @@ export class PostgresProxy {
       const statement = type === 'Q' ? body.toString('latin1').slice(0, 8) : '';
       if (statement.startsWith('BEGIN')) {
         statements = 0;
+        reached ||= this.#isDue(0, false);
       } else if (statements !== null && (type === 'Q' || type === 'E' || type === 'c')) {
         statements++;
         isCommit = statement.startsWith('COMMIT');
@@ -88,7 +92,8 @@ export class PostgresProxy {
         const { wanted, resolve } = this.#ambush;
         this.#ambush = undefined;
         reached = false;
-        const sprung = { statement: statements ?? lastCount, isCommit };
+        const { promise: released, resolve: release } = Promise.withResolvers<void>();
+        const sprung = { statement: statements ?? lastCount, isCommit, release };
         switch (wanted.how) {
           case 'terminate':
             await this.#terminate(backend);
@@ -98,6 +103,10 @@ export class PostgresProxy {
             link.cut();
             resolve(sprung);
             return null;
+          case 'hold':
+            resolve(sprung);
+            await released;
+            return chunk;
           case 'cut-after':
             cutAtAnswer = true;
             resolve(sprung);

@@ -150,17 +150,22 @@ class Round {
         this.#violation(`${service} had ${Math.round(bytes / 1_048_576)} MiB resident`);
       }
     }
-    const violations = [...this.#violations, ...this.#watcher.violations];
-    if (violations.length > 0) {
+    if (this.#violations.length + this.#watcher.violations.length > 0) {
       this.#tell(chain.logTails());
     }
     const { records } = load;
-    await load.abandon();
-    await fleet.close();
-    await chain.close();
+    const close = async (): Promise<void> => {
+      await load.abandon();
+      await fleet.close();
+      await chain.close();
+    };
+    await close().catch((error: unknown) => {
+      // A server that a fault has left broken; the round says so already, or says so now.
+      this.#violation(`the round could not be cleared away: ${messageOf(error)}`);
+    });
     return {
       seed: this.#plan.seed,
-      violations,
+      violations: [...this.#violations, ...this.#watcher.violations],
       log: this.#log,
       injected: this.#injected,
       records,
@@ -194,8 +199,9 @@ class Round {
   });
 
   async #topics(): Promise<void> {
+    const repeated = this.#injected.includes('messages-repeated');
     for (const source of this.#field.chain.sources) {
-      for (const fault of await topicFaults(this.#field.chain, source)) {
+      for (const fault of await topicFaults(this.#field.chain, source, repeated)) {
         this.#violation(fault);
       }
     }

@@ -1,3 +1,4 @@
+import { expect } from 'vitest';
 import type { DefinitionFiles } from '../chain.ts';
 import { eventsDefinition } from '../events.ts';
 import { expectEvents, withTyped } from '../events-oracle.ts';
@@ -100,6 +101,47 @@ const payments = [
   },
 ];
 
+/**
+ * `final` means that all records in front of the watermark are in: so what was added to a row of the
+ * first source after it was final must be records that came when the watermark of their own
+ * partition had passed the window. That watermark never follows the clock: it follows from the topic.
+ */
+async function expectOnlyLateCorrects({ query }: Subject): Promise<void> {
+  for (const { table, window, grace, where, groups } of [
+    {
+      table: 'per_minute',
+      window: '1 minute',
+      grace: '10 seconds',
+      where: `kind <> 'test' AND amount IS NOT NULL AND fee IS NOT NULL`,
+      groups: ['region', 'kind'],
+    },
+    { table: 'per_hour', window: '1 hour', grace: '0 seconds', where: 'true', groups: [] },
+  ]) {
+    const start = `date_bin('${window}', event_time, 'epoch')`;
+    const key = ['window_start', ...groups];
+    const wrong = await query(`
+      WITH seen AS (
+        SELECT *, ${start} AS window_start,
+          max(event_time) OVER (PARTITION BY partition ORDER BY record_offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+            - interval '5 seconds' AS watermark
+        FROM oracle.sound
+      ), late AS (
+        SELECT ${key.join(', ')}, count(*) AS late FROM seen
+        WHERE ${where} AND watermark >= window_start + interval '${window}' + interval '${grace}'
+        GROUP BY ${key.join(', ')}
+      ), added AS (
+        SELECT (row_key ->> 'window_start')::timestamptz AS window_start
+          ${groups.map((group) => `, row_key ->> '${group}' AS ${group}`).join('')},
+          sum((after ->> 'records')::int - coalesce((before ->> 'records')::int, 0)) AS added
+        FROM anabranch.corrections WHERE table_name = '${table}' GROUP BY ${key.map((_, i) => i + 1).join(', ')}
+      )
+      SELECT added.*, late FROM added
+      LEFT JOIN late ON ${key.map((column) => `added.${column} IS NOT DISTINCT FROM late.${column}`).join(' AND ')}
+      WHERE added > coalesce(late, 0) LIMIT 3`);
+    expect(wrong, `rows of ${table} that were final too early`).toEqual([]);
+  }
+}
+
 /** Checks all that the database says of both sources against the oracle. */
 export async function expectBothSources(subjects: readonly Subject[]): Promise<void> {
   const [first, second] = subjects;
@@ -107,6 +149,7 @@ export async function expectBothSources(subjects: readonly Subject[]): Promise<v
     throw new RangeError('There are two sources.');
   }
   await expectEvents(first);
+  await expectOnlyLateCorrects(first);
   await loadRecords(second);
   await second.query(sound);
   await expectTables(second, payments);

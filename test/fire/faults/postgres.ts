@@ -2,6 +2,9 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { Dice } from '../../random.ts';
 import type { Fault, Field } from '../field.ts';
 
+/** A minute and more is what an operator's mistake or a full disk takes. */
+const stallMilliseconds = 60_000;
+
 /** SQLSTATEs that a fusion step meets where another transaction, a limit or a full disk stops it. */
 const raised = {
   '40001': 'a serialization failure',
@@ -117,6 +120,40 @@ export const postgres = {
       server.pause();
       await pause(milliseconds);
       server.resume();
+    },
+  },
+
+  'postgres-stalled': {
+    family: 'postgres',
+    async inject({ postgresProxy, fleet, load, note }) {
+      note(`Postgres stalls for ${stallMilliseconds} ms, under full load`);
+      load.isFlooding = true;
+      postgresProxy.proxy.freeze();
+      await pause(stallMilliseconds);
+      const lag = /^anabranch_lag_seconds\{[^}]*\} (\S+)$/gm;
+      const metrics = await fleet.get('fusion').metrics();
+      const seconds = [...metrics.matchAll(lag)].map(([, value]) => Number(value));
+      postgresProxy.proxy.thaw();
+      load.isFlooding = false;
+      note(`fusion reported a lag of ${Math.max(...seconds).toFixed(1)} s`);
+      if (!(Math.max(...seconds) > stallMilliseconds / 2000)) {
+        throw new Error(
+          `Postgres stood still, and fusion reports a lag of ${seconds.join(', ')} s.`,
+        );
+      }
+    },
+  },
+
+  'every-statement': {
+    family: 'postgres',
+    async inject({ postgresProxy, note }) {
+      for (let statement = 1; ; statement++) {
+        const sprung = await postgresProxy.ambush({ statement, how: 'terminate' });
+        if (sprung.isCommit) {
+          note(`pg_terminate_backend at each of ${sprung.statement} statements of a transaction`);
+          return;
+        }
+      }
     },
   },
 

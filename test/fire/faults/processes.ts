@@ -59,6 +59,26 @@ export const processes = {
     },
   },
 
+  'zombie-with-transaction': {
+    family: 'processes',
+    async inject(field) {
+      const { fleet, postgresProxy, note } = field;
+      const sleeper = fleet.get('fusion');
+      // In front of BEGIN: no timeout of Postgres ends a session that has no transaction yet.
+      const { release } = await postgresProxy.ambush({ statement: 0, how: 'hold' });
+      sleeper.pause();
+      note('SIGSTOP: fusion a, with a transaction on its way to Postgres');
+      fleet.start('fusion', 'b');
+      await fleet.has('fusion', 'b', 'all');
+      await field.load.caughtUp();
+      note('SIGCONT: fusion a, whose partials b has applied');
+      release();
+      sleeper.resume();
+      await fleet.has('fusion', 'a', 'one');
+      await stop(field, 'fusion', 'b');
+    },
+  },
+
   'second-instances': {
     family: 'processes',
     async inject(field, dice) {
