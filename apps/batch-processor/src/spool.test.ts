@@ -33,7 +33,7 @@ function taken(partition: number, at: bigint, blocks: readonly Block[], next: bi
     blocks,
     from: at,
     offset: at + BigInt(blocks.length),
-    metadata: encodeProcessorPosition({ next }),
+    metadata: encodeProcessorPosition({ epoch: 0n, next }),
   };
 }
 

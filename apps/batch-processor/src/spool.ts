@@ -167,7 +167,13 @@ function partsOf({
     const to =
       index === stretches.length - 1
         ? { offset, metadata }
-        : { offset: from, metadata: encodeProcessorPosition({ next: stretch.coverage.to }) };
+        : {
+            offset: from,
+            metadata: encodeProcessorPosition({
+              epoch: stretch.coverage.epoch,
+              next: stretch.coverage.to,
+            }),
+          };
     return [{ topic, partition, stretch: rest, ...to }, texts];
   });
 }

@@ -19,7 +19,7 @@ const perSecond = sustained(model, 1e9) ?? 0;
 
 const position = (partition: number, next: bigint, by = 'one'): StreamPosition => ({
   partition,
-  metadata: withCost(encodeProcessorPosition({ next }), by, model.encode()),
+  metadata: withCost(encodeProcessorPosition({ epoch: 0n, next }), by, model.encode()),
 });
 
 let answer: () => Promise<readonly StreamPosition[]>;

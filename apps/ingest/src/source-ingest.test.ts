@@ -67,8 +67,10 @@ function classifyOne({ partition, text, highest: before }: RecordBlock): Classif
   };
 }
 
+const begun = 1_000_000_000n;
+
 class Harness {
-  now = 1_000_000_000;
+  now = Number(begun);
   ends = new Map<number, bigint>();
   endsFail = false;
   asked = 0;
@@ -209,10 +211,35 @@ describe('a step', () => {
         topic: 'orders',
         partition: 0,
         offset: 15n,
-        metadata: encodeIngestPosition({ origin: 7n, highest: 200n * second, diverting: false }),
+        metadata: encodeIngestPosition({
+          epoch: begun,
+          origin: 7n,
+          highest: 200n * second,
+          diverting: false,
+        }),
       },
     ]);
     expect(harness.told).toEqual([[0, 5011]]);
+  });
+
+  it('stamps all blocks with the epoch in which it began, and begins another one where its offset is gone', async () => {
+    const harness = new Harness();
+    await harness.assign({});
+    const first = await harness.commit(work(['5']));
+    harness.now += 1000;
+    const { offset = 0n, metadata = '' } = first?.offsets[0] ?? {};
+    await harness.assign({ committed: { offset, metadata } });
+    const again = await harness.commit(work(['6'], 1));
+    await harness.assign({});
+    const anew = await harness.commit(work(['7']));
+    const epochs = [first, again, anew].map((result) =>
+      ['orders.stream', 'orders.batch'].map((topic) => blocksOf(result, topic)[0]?.epoch),
+    );
+    expect(epochs).toEqual([
+      [begun, begun],
+      [begun, begun],
+      [begun + 1000n, begun + 1000n],
+    ]);
   });
 
   it('accounts for a range of markers only, without asking DuckDB', async () => {
@@ -424,6 +451,7 @@ describe('an idle partition', () => {
     expect(result?.offsets[0]?.offset).toBe(1n);
     // What it decides from now on is committed with it.
     expect(decodeIngestPosition(result?.offsets[0]?.metadata ?? '')).toEqual({
+      epoch: begun,
       origin: 0n,
       highest: watermark + second,
       diverting: false,

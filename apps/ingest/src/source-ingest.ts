@@ -68,6 +68,7 @@ interface PartitionState {
   readonly highest: bigint | null;
   /** Rules that divert hold for what comes next. */
   readonly diverting: boolean;
+  readonly epoch: bigint;
   /** Source offset that comes next. */
   readonly next: bigint;
   readonly activeAt: number;
@@ -121,7 +122,14 @@ export class SourceIngest {
     for (const { topic, partition, committed, earliest } of assigned) {
       const position =
         committed === null
-          ? { origin: earliest, highest: null, diverting: false }
+          ? // Kafka forgets the offsets of a topic that is deleted. If it is there again, what has its
+            // offsets is something else, and no replay: the processors tell by the epoch.
+            {
+              origin: earliest,
+              highest: null,
+              diverting: false,
+              epoch: BigInt(this.#options.now()),
+            }
           : decodeIngestPosition(committed.metadata);
       if (position === null) {
         context.halt(
@@ -360,7 +368,7 @@ export class SourceIngest {
       splits.push(split);
       deaths.push(deathsOf(lines, verdict));
       const coverage = {
-        ...this.#coverage(partition, state.origin, highest),
+        ...this.#coverage(partition, state, highest),
         from: lines.from,
         to: lines.to,
         split: split.counts,
@@ -386,7 +394,7 @@ export class SourceIngest {
       topic,
       partition,
       offset: next,
-      metadata: encodeIngestPosition({ origin: state.origin, highest, diverting }),
+      metadata: encodeIngestPosition({ ...state, highest, diverting }),
     });
     return { ...state, next, highest, diverting, activeAt: now };
   }
@@ -405,7 +413,7 @@ export class SourceIngest {
 
   #coverage(
     partition: number,
-    origin: bigint,
+    { origin, epoch }: PartitionState,
     highest: bigint | null,
   ): Omit<Coverage, 'from' | 'to' | 'split'> {
     const { source } = this.#options.plan;
@@ -413,7 +421,7 @@ export class SourceIngest {
       source: source.name,
       partition,
       origin,
-      epoch: 0n,
+      epoch,
       watermark: watermark(highest, source.disorder),
       definition: source.hash,
     };
@@ -479,7 +487,7 @@ export class SourceIngest {
       }
       const highest = highestWhenIdle(state.highest, ends.at, idleTimeout);
       const block: Block = {
-        ...this.#coverage(partition, state.origin, highest),
+        ...this.#coverage(partition, state, highest),
         from: state.next,
         to: state.next,
         split: { stream: 0n, batch: 0n, dead: 0n, rules: this.#ruleNames.map(() => 0n) },

@@ -37,6 +37,10 @@ export interface Coverage {
   readonly origin: bigint;
   readonly from: bigint;
   readonly to: bigint;
+  /**
+   * When ingest began with the partition, in milliseconds since 1970: another one says that the offsets
+   * may name other records than before. 0: not said.
+   */
   readonly epoch: bigint;
   /** Microseconds since 1970, behind the last record of the range; null while none was seen. */
   readonly watermark: bigint | null;

@@ -337,19 +337,23 @@ describe('what travels between the services', () => {
         fc.boolean(),
         fc.string({ unit: 'binary' }),
         (origin, highest, diverting, instance) => {
-          const position = { origin, highest, diverting };
+          const position = { epoch: 3n, origin, highest, diverting };
           const ingest = encodeIngestPosition(position);
           expect(decodeIngestPosition(ingest)).toEqual(position);
           expect(decodeIngestPosition(withCost(ingest, instance, 'c1;2'))).toEqual(position);
-          const processor = encodeProcessorPosition({ next: origin });
-          expect(decodeProcessorPosition(processor)).toEqual({ next: origin });
+          const processor = encodeProcessorPosition({ epoch: 3n, next: origin });
+          expect(decodeProcessorPosition(processor)).toEqual({ epoch: 3n, next: origin });
           const stamped = withCost(processor, instance, 'c1;2');
-          expect(decodeProcessorPosition(stamped)).toEqual({ next: origin });
+          expect(decodeProcessorPosition(stamped)).toEqual({ epoch: 3n, next: origin });
           expect([costIn(processor), costIn(stamped)?.cost]).toEqual([null, 'c1;2']);
           expect(decodeURIComponent(costIn(stamped)?.by ?? '')).toBe(instance);
         },
       ),
     );
+    // Where there is no epoch.
+    expect(encodeProcessorPosition({ epoch: 0n, next: 5n })).toBe('next=5');
+    expect(decodeIngestPosition('origin=1 highest=none')).toMatchObject({ epoch: 0n, origin: 1n });
+    expect(decodeProcessorPosition('next=5')).toEqual({ epoch: 0n, next: 5n });
     expect(decodeIngestPosition('')).toBeNull();
     expect(decodeProcessorPosition('someone else')).toBeNull();
   });

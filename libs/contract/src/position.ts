@@ -9,20 +9,31 @@ export interface IngestPosition {
   readonly highest: bigint | null;
   /** Rules that divert hold for the records from here on: decided once a step, for the next one. */
   readonly diverting: boolean;
+  /** The epoch of its blocks. */
+  readonly epoch: bigint;
 }
 
 export interface ProcessorPosition {
   /** First source offset that no block has accounted for. */
   readonly next: bigint;
+  /** Of the blocks in front of it. */
+  readonly epoch: bigint;
 }
 
-export function encodeIngestPosition({ origin, highest, diverting }: IngestPosition): string {
-  return `origin=${origin} highest=${highest ?? 'none'}${diverting ? ' diverting' : ''}`;
+export function encodeIngestPosition({
+  epoch,
+  origin,
+  highest,
+  diverting,
+}: IngestPosition): string {
+  return `${epochText(epoch)}origin=${origin} highest=${highest ?? 'none'}${diverting ? ' diverting' : ''}`;
 }
 
-export function encodeProcessorPosition({ next }: ProcessorPosition): string {
-  return `next=${next}`;
+export function encodeProcessorPosition({ next, epoch }: ProcessorPosition): string {
+  return `${epochText(epoch)}next=${next}`;
 }
+
+const epochText = (epoch: bigint): string => (epoch === 0n ? '' : `epoch=${epoch} `);
 
 /** What was learnt of costs, behind a position: it isn't needed to go on. */
 const costSuffix = / by=(\S*) cost=(\S*)$/;
@@ -43,14 +54,15 @@ export function costIn(metadata: string): { readonly by: string; readonly cost: 
 
 /** null when the metadata isn't of this form: someone else committed the offset. */
 export function decodeIngestPosition(metadata: string): IngestPosition | null {
-  const match = /^origin=(\d+) highest=(none|-?\d+)( diverting)?$/.exec(
+  const match = /^(?:epoch=(\d+) )?origin=(\d+) highest=(none|-?\d+)( diverting)?$/.exec(
     metadata.replace(costSuffix, ''),
   );
-  const [, origin, highest, diverting] = match ?? [];
+  const [, epoch = '0', origin, highest, diverting] = match ?? [];
   if (origin === undefined || highest === undefined) {
     return null;
   }
   return {
+    epoch: BigInt(epoch),
     origin: BigInt(origin),
     highest: highest === 'none' ? null : BigInt(highest),
     diverting: diverting !== undefined,
@@ -58,6 +70,7 @@ export function decodeIngestPosition(metadata: string): IngestPosition | null {
 }
 
 export function decodeProcessorPosition(metadata: string): ProcessorPosition | null {
-  const next = /^next=(\d+)$/.exec(metadata.replace(costSuffix, ''))?.[1];
-  return next === undefined ? null : { next: BigInt(next) };
+  const [, epoch = '0', next] =
+    /^(?:epoch=(\d+) )?next=(\d+)$/.exec(metadata.replace(costSuffix, '')) ?? [];
+  return next === undefined ? null : { epoch: BigInt(epoch), next: BigInt(next) };
 }

@@ -58,7 +58,9 @@ describe('an intake of blocks', () => {
   });
 
   it('goes on behind markers, although they bring no block', () => {
-    assign({ committed: { offset: 3n, metadata: encodeProcessorPosition({ next: 5n }) } });
+    assign({
+      committed: { offset: 3n, metadata: encodeProcessorPosition({ epoch: 0n, next: 5n }) },
+    });
     const markers = { ...work(3n, []), next: 6n };
     expect(intake.take([markers], context).map(summary)).toEqual([
       { partition: 0, ranges: [], from: 3n, offset: 6n, next: 5n },
@@ -66,14 +68,18 @@ describe('an intake of blocks', () => {
   });
 
   it('drops what was accounted for before the offset it reads from was reached', () => {
-    assign({ committed: { offset: 3n, metadata: encodeProcessorPosition({ next: 5n }) } });
+    assign({
+      committed: { offset: 3n, metadata: encodeProcessorPosition({ epoch: 0n, next: 5n }) },
+    });
     expect(intake.take([work(3n, blocks)], context).map(summary)).toEqual([
       { partition: 0, ranges: ['5-5', '5-9'], from: 3n, offset: 7n, next: 9n },
     ]);
   });
 
   it('looks at nothing in front of the expected offset', () => {
-    assign({ committed: { offset: 5n, metadata: encodeProcessorPosition({ next: 5n }) } });
+    assign({
+      committed: { offset: 5n, metadata: encodeProcessorPosition({ epoch: 0n, next: 5n }) },
+    });
     const batch = recordBatch(
       [Buffer.from('not ours'), blocks[3] ?? null].map((value, i) => ({ offset: 4 + i, value })),
     );

@@ -122,9 +122,9 @@ export class BlockIntake {
     }
     this.#metrics.blocksTotal.inc({ fate: 'read' }, blocks.length);
     this.#metrics.blocksTotal.inc({ fate: 'replayed' }, replayed);
-    const { next } = reader;
-    return next === null
+    const { position } = reader;
+    return position === null
       ? null
-      : { topic, partition, blocks, from, offset, metadata: encodeProcessorPosition({ next }) };
+      : { topic, partition, blocks, from, offset, metadata: encodeProcessorPosition(position) };
   }
 }

@@ -10,24 +10,41 @@ const message = (from: bigint, to: bigint, origin = 0n): Buffer =>
 describe('a reader of blocks', () => {
   it('takes each block once, from the origin on', () => {
     const reader = new BlockReader(null, 'orders/0');
-    expect(reader.next).toBeNull();
+    expect(reader.position).toBeNull();
     expect(reader.take(message(4n, 6n, 4n))?.to).toBe(6n);
     expect(reader.take(message(4n, 6n, 4n))).toBeNull();
     expect(reader.take(message(6n, 6n, 4n))?.to).toBe(6n);
-    expect(reader.next).toBe(6n);
+    expect(reader.position).toEqual({ epoch: 0n, next: 6n });
   });
 
   it('refuses a gap, an overlap and what is no block, and stays where it was', () => {
-    const reader = blockReader(encodeProcessorPosition({ next: 5n }), 'orders/0');
+    const reader = blockReader(encodeProcessorPosition({ epoch: 0n, next: 5n }), 'orders/0');
     expect(() => reader?.take(message(6n, 7n))).toThrow(CoverageError);
     expect(() => reader?.take(message(4n, 7n))).toThrow(CoverageError);
     expect(() => reader?.take(Buffer.from('nonsense'))).toThrow(ContractError);
-    expect(reader?.next).toBe(5n);
+    expect(reader?.position).toEqual({ epoch: 0n, next: 5n });
   });
 
   it('does not go on from a position that is not its own', () => {
     expect(blockReader('origin=1 highest=none', 'orders/0')).toBeNull();
-    expect(blockReader(null, 'orders/0')?.next).toBeNull();
+    expect(blockReader(null, 'orders/0')?.position).toBeNull();
+  });
+
+  it('takes nothing for a replay that ingest wrote after it had begun anew', () => {
+    const begun = (epoch: bigint, from: bigint, to: bigint): Buffer =>
+      encodeBlock(testBlock({ from, to, origin: 0n, epoch }));
+    const reader = new BlockReader(null, 'orders/0');
+    reader.take(begun(7n, 0n, 5n));
+    expect(reader.take(begun(7n, 0n, 5n))).toBeNull();
+    expect(() => reader.take(begun(8n, 0n, 3n))).toThrow(
+      'ingest has begun anew at source offset 0, and [0, 5) were taken before',
+    );
+    expect(() => reader.take(begun(8n, 5n, 6n))).toThrow(CoverageError);
+    expect(reader.position).toEqual({ epoch: 7n, next: 5n });
+    // Also where the former blocks are from before there were epochs.
+    const older = blockReader('next=5', 'orders/0');
+    expect(older?.take(begun(0n, 5n, 6n))?.to).toBe(6n);
+    expect(() => older?.take(begun(8n, 0n, 3n))).toThrow(CoverageError);
   });
 });
 

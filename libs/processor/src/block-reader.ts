@@ -14,6 +14,7 @@ import {
  */
 export class BlockReader {
   readonly #frontier: Frontier;
+  #epoch: bigint;
   readonly #what: string;
 
   /**
@@ -22,21 +23,32 @@ export class BlockReader {
    */
   constructor(position: ProcessorPosition | null, what: string) {
     this.#frontier = new Frontier(position?.next ?? null);
+    this.#epoch = position?.epoch ?? 0n;
     this.#what = what;
   }
 
-  /** First source offset that no taken block accounts for; null before the first one. */
-  get next(): bigint | null {
-    return this.#frontier.next;
+  /** What to commit; null before the first block. */
+  get position(): ProcessorPosition | null {
+    const { next } = this.#frontier;
+    return next === null ? null : { next, epoch: this.#epoch };
   }
 
   /**
    * @returns the block, or null for a replay
-   * @throws ContractError for a message that is no block, CoverageError when a block is missing
+   * @throws ContractError for a message that is no block, CoverageError when a block is missing, or
+   *   ingest has begun anew: what looks like a replay then may be other records
    */
   take(message: Buffer): Block | null {
     const block = decodeBlock(message);
-    return this.#frontier.take(block, block.origin, this.#what) ? block : null;
+    if (this.#frontier.next !== null && block.epoch !== this.#epoch) {
+      throw new CoverageError(
+        'OVERLAP',
+        `${this.#what}: ingest has begun anew at source offset ${block.from}, and [${block.origin}, ${this.#frontier.next}) were taken before: see docs/operations.md, "A source topic that was created anew".`,
+      );
+    }
+    const isNew = this.#frontier.take(block, block.origin, this.#what);
+    this.#epoch = block.epoch;
+    return isNew ? block : null;
   }
 }
 

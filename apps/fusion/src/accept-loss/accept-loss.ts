@@ -98,14 +98,14 @@ async function record(db: pg.Pool | pg.PoolClient, loss: Loss): Promise<void> {
 }
 
 /** An empty range, under a definition of its own, so that it stands alone in the ledger. */
-function coverageOf({ partition, from, to, origin }: Missing, plan: SourcePlan): Coverage {
+function coverageOf({ partition, from, to, origin, epoch }: Missing, plan: SourcePlan): Coverage {
   return {
     source: plan.source.name,
     partition,
     origin,
     from,
     to,
-    epoch: 0n,
+    epoch,
     watermark: null,
     definition: acceptedLoss,
     split: { stream: 0n, batch: 0n, dead: 0n, rules: [0n] },
@@ -146,7 +146,7 @@ async function inPlaceOfRecords(missing: Missing, { plan, kafka }: AcceptOptions
 
 /** What a processor would have done with blocks without a record. */
 async function inPlaceOfBlocks(missing: Missing, { plan, kafka }: AcceptOptions): Promise<void> {
-  const { partition, from, to, resumeAt } = missing;
+  const { partition, from, to, epoch, resumeAt } = missing;
   const branch = missing.branch as Branch;
   const topics = internalTopics(plan.source.topic);
   const values =
@@ -167,7 +167,7 @@ async function inPlaceOfBlocks(missing: Missing, { plan, kafka }: AcceptOptions)
       topic: topics[branch],
       partition,
       offset: resumeAt ?? 0n,
-      metadata: encodeProcessorPosition({ next: to }),
+      metadata: encodeProcessorPosition({ epoch, next: to }),
     },
     groupOf(`${branch}-processor`, plan),
   );

@@ -17,8 +17,9 @@ import { firstRecord } from './first-record.ts';
 
 /** A range that a service misses: it has halted the partition, or will. */
 export type Missing = Pick<Loss, 'partition' | 'branch' | 'kind' | 'from' | 'to' | 'eventTimes'> & {
-  /** Source offset that ingest began at. */
+  /** Source offset that ingest began at, and when. */
   readonly origin: bigint;
+  readonly epoch: bigint;
   /** Where the service reads on behind the range, in its topic; null: where it is. */
   readonly resumeAt: bigint | null;
 };
@@ -65,7 +66,7 @@ export async function findMissing(
     const ingest = ingestPosition(known, partition, hopeless);
     missing.push(...(await missingRecords(known, partition, ingest)));
     for (const branch of ['stream', 'batch'] as const) {
-      missing.push(...(await missingBlocks(known, partition, branch, ingest)));
+      missing.push(...(await missingBlocks(known, partition, branch, ingest, hopeless)));
       missing.push(...(await missingPartials(known, partition, branch, ingest)));
     }
     missing.push(...missingLetters(known, partition));
@@ -106,6 +107,10 @@ async function look(plan: SourcePlan, kafka: Kafka, db: pg.Pool): Promise<Known>
   };
 }
 
+/** Why the command accepts nothing then. */
+const createdAnew =
+  'The topic was created anew, or offsets were lost: they may name other records now, so nothing can be accepted as a loss. See docs/operations.md, "A source topic that was created anew".';
+
 interface Ingested extends IngestPosition {
   /** Source offset that ingest reads next. */
   readonly next: bigint;
@@ -125,7 +130,7 @@ function ingestPosition(
   const latest = ends.get(topic)?.get(partition)?.latest ?? 0n;
   if (at.offset > latest) {
     hopeless.push(
-      `${topic}/${partition} ends at ${latest}, and ingest has read up to ${at.offset}: the topic was created anew, or its broker lost data. Its offsets name other records now, so this can't be accepted as a loss: see docs/operations.md, "A source topic that was created anew".`,
+      `${topic}/${partition} ends at ${latest}, and ingest has read up to ${at.offset}. ${createdAnew}`,
     );
   }
   return { ...position, next: at.offset };
@@ -153,6 +158,7 @@ async function missingRecords(
       from: ingest.next,
       to: earliest,
       origin: ingest.origin,
+      epoch: ingest.epoch,
       eventTimes: {
         from: watermark(ingest.highest, disorder),
         to: BigInt(producedUntil + maxSkew) * 1000n,
@@ -180,6 +186,7 @@ async function missingBlocks(
   partition: number,
   branch: Branch,
   ingest: Ingested | null,
+  hopeless: string[],
 ): Promise<Missing[]> {
   const topic = topics[branch];
   const at = committed.get(`${branch}-processor`)?.get(partition);
@@ -190,8 +197,15 @@ async function missingBlocks(
   const { from, latest, isLost } = resume(ends, topic, partition, at?.offset);
   const first = await firstRecord(kafka, topic, partition, from, (message) => {
     const block = decodeBlock(message);
-    return judge(position?.next ?? block.origin, block) === 'replay' ? undefined : block;
+    const isReplay = judge(position?.next ?? block.origin, block) === 'replay';
+    return isReplay && (position === null || block.epoch === position.epoch) ? undefined : block;
   });
+  if (first !== null && position !== null && first.found.epoch !== position.epoch) {
+    hopeless.push(
+      `${topic}/${partition}: ingest has begun anew at source offset ${first.found.from}, and the ${branch}-processor has taken [${first.found.origin}, ${position.next}) before. ${createdAnew}`,
+    );
+    return [];
+  }
   if (first === null && !isLost) {
     return [];
   }
@@ -209,6 +223,7 @@ async function missingBlocks(
       from: next,
       to,
       origin,
+      epoch: position?.epoch ?? first?.found.epoch ?? ingest?.epoch ?? 0n,
       eventTimes: eventTimes(plan, null, first?.found.watermark, ingest),
       resumeAt: first?.offset ?? latest,
     },
@@ -253,6 +268,7 @@ async function missingPartials(
       from: next,
       to,
       origin,
+      epoch: first?.found.epoch ?? ingest?.epoch ?? 0n,
       eventTimes: eventTimes(plan, frontier?.watermark ?? null, first?.found.watermark, ingest),
       resumeAt: isLost ? from : null,
     },
@@ -272,6 +288,7 @@ function missingLetters({ topics, ends, positions }: Known, partition: number): 
           from: position,
           to: later(position, from),
           origin: 0n,
+          epoch: 0n,
           eventTimes: { from: null, to: null },
           resumeAt: from,
         },
