@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import { connect } from 'node:net';
 
 /** The ends of a partition: as all readers see it, and as read_committed readers do. */
@@ -21,6 +20,7 @@ export async function endsOf(brokers: string, topic: string, partitions: number)
   }));
 }
 
+const answerMilliseconds = 20_000;
 const listOffsetsKey = 2;
 const latest = -1n;
 
@@ -67,15 +67,18 @@ async function listOffsets(
 async function ask(brokers: string, request: Buffer): Promise<Buffer> {
   const [host = '', port = ''] = (brokers.split(',')[0] ?? '').split(/:(?=\d+$)/);
   const socket = connect(Number(port), host);
-  try {
-    socket.write(request);
-    let answer = Buffer.alloc(0);
-    while (answer.length < 4 || answer.length < 4 + answer.readInt32BE(0)) {
-      const [chunk] = (await once(socket, 'data')) as [Buffer];
-      answer = Buffer.concat([answer, chunk]);
+  // The broker may be killed while it is asked.
+  socket.setTimeout(answerMilliseconds, () => {
+    socket.destroy(new Error('The broker does not answer when asked for the ends of a topic.'));
+  });
+  socket.write(request);
+  let answer = Buffer.alloc(0);
+  // Leaving the loop destroys the socket.
+  for await (const chunk of socket as AsyncIterable<Buffer>) {
+    answer = Buffer.concat([answer, chunk]);
+    if (answer.length >= 4 && answer.length >= 4 + answer.readInt32BE(0)) {
+      return answer;
     }
-    return answer;
-  } finally {
-    socket.destroy();
   }
+  throw new Error('The broker closed the connection when asked for the ends of a topic.');
 }
