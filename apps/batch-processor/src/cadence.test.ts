@@ -31,6 +31,21 @@ describe('a run begins', () => {
     expect(cadence.due(0, 1000)).toBe('backlog');
   });
 
+  it('in time for the oldest record that waits, by what the run is predicted to take', () => {
+    const cadence = new Cadence({ ...never, freshWithin: 10 * minute }, 0);
+    const waiting = { since: minute, predictedSeconds: 240 };
+    // Four minutes and a margin of one for the run, half a minute for what comes behind it.
+    const start = minute + 10 * minute - 5.5 * minute;
+    expect(cadence.due(start - 1, 0, waiting)).toBeNull();
+    expect(cadence.due(start, 0, waiting)).toBe('fresh_within');
+    expect(cadence.due(1e12, 0, null)).toBeNull();
+    const long = { since: minute, predictedSeconds: 3600 };
+    expect(cadence.due(minute, 0, long)).toBe('fresh_within');
+    const unknown = { since: minute, predictedSeconds: null };
+    expect(cadence.due(6 * minute - 1, 0, unknown)).toBeNull();
+    expect(cadence.due(6 * minute, 0, unknown)).toBe('fresh_within');
+  });
+
   it('at whichever comes first', () => {
     const cadence = new Cadence(
       { every: 10 * minute, cron: '* * * * *', backlogBytes: 5, freshWithin: null },

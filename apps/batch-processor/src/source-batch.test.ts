@@ -97,9 +97,9 @@ class Model {
   };
 
   /** A new process, as it begins after a kill: from what is committed. */
-  start(sliceBytes = 1_000_000): void {
+  start(sliceBytes = 1_000_000, ofPlan: SourcePlan = plan): void {
     this.batch = new SourceBatch({
-      plan,
+      plan: ofPlan,
       processor,
       instance: 'one',
       spoolDirectory: directory,
@@ -301,6 +301,26 @@ describe('a run', () => {
     model.now += 1;
     expect(await model.step()).not.toBeNull();
   });
+});
+
+it('a freshness lets a run begin when half of its time has passed, as long as nothing is known of its cost', async () => {
+  const fresh = new Model(two);
+  const source = {
+    ...plan.source,
+    batch: { ...plan.source.batch, every: null, freshWithin: every },
+  };
+  fresh.start(1_000_000, { ...plan, source });
+  fresh.now += 10 * every;
+  expect(await fresh.step(1)).toBeNull();
+  fresh.now += every / 2 - 1;
+  expect(await fresh.step()).toBeNull();
+  fresh.now += 1;
+  await fresh.commit(await fresh.step());
+  expect(fresh.merged[0]?.run?.trigger).toBe('fresh_within');
+  expect(fresh.telemetry.flatMap(({ decisions }) => decisions)).toMatchObject([
+    { kind: 'run', decision: 'begin', source: 'orders' },
+  ]);
+  await fresh.batch.revoked();
 });
 
 describe('costs', () => {

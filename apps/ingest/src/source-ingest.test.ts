@@ -4,13 +4,18 @@ import {
   decodeBlock,
   decodeDeadLetters,
   decodeIngestPosition,
+  decodeTelemetry,
   encodeIngestPosition,
+  encodeProcessorPosition,
+  isTelemetry,
+  withCost,
 } from '@anabranch/contract';
 import { recordBatch, type TestRecord, type TestWork } from '@anabranch/contract/testing';
 import type { AssignedPartition, StepContext, StepResult } from '@anabranch/kafka';
+import { processorUnits, StepModel } from '@anabranch/cost';
 import { createMetrics, Tracer } from '@anabranch/service';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { SourceIngest, type SourceIngestOptions } from './source-ingest.ts';
 
 const second = 1_000_000n;
@@ -640,5 +645,91 @@ describe('traces', () => {
       expect(await harness.commit(piece)).not.toBeNull();
     }
     expect(sent.map(({ links }) => links)).toEqual([[], [], []]);
+  });
+});
+
+describe('rules that divert', () => {
+  /** What the stream has accounted for, at a millisecond a record. */
+  const streamAt = (next: bigint) => {
+    const model = new StepModel(processorUnits);
+    for (let i = 1; i <= 20; i++) {
+      const stage = i * 0.025;
+      const size = { bytes: i * 10_000, records: i * 100, rows: i * 100 };
+      model.observe(size, { load: stage, preprocess: stage, process: stage, store: stage });
+    }
+    const metadata = withCost(encodeProcessorPosition({ next, epoch: 0n }), 'one', model.encode());
+    return () => Promise.resolve([{ partition: 0, metadata }]);
+  };
+  const diverting = {
+    ...plan,
+    source: { ...plan.source, split: [{ name: 'late', to: 'batch', divert: true }] },
+    tables: [{ table: { latency: 100 } }],
+  } as unknown as SourcePlan;
+  const told: boolean[] = [];
+  const classifier = {
+    classify: (blocks: readonly RecordBlock[]) => {
+      told.push(...blocks.map((block) => block.diverting ?? false));
+      return Promise.resolve(blocks.map(classifyOne));
+    },
+  } as unknown as Classifier;
+  const harnessOf = () =>
+    new Harness({ plan: diverting, classifier, streamPositions: streamAt(0n) });
+  const committedIn = (result: StepResult | null) =>
+    decodeIngestPosition(result?.offsets[0]?.metadata ?? '')?.diverting;
+  const decisionsIn = (result: StepResult | null) =>
+    (result?.messages ?? [])
+      .filter(({ value }) => value && isTelemetry(value))
+      .flatMap(({ value }) => decodeTelemetry(value ?? Buffer.alloc(0)).decisions);
+
+  beforeEach(() => {
+    told.length = 0;
+  });
+
+  /** Its stream is 500 records behind, which takes half a second. */
+  async function behind(): Promise<{ harness: Harness; lost: StepResult | null }> {
+    const harness = harnessOf();
+    const state = { origin: 0n, highest: null, diverting: false, epoch: 0n };
+    await harness.assign({ committed: { offset: 500n, metadata: encodeIngestPosition(state) } });
+    await harness.commit(work(['1'], 500));
+    // The brokers have answered meanwhile.
+    await Promise.resolve();
+    return { harness, lost: await harness.step(work(['2'], 501)) };
+  }
+
+  it('hold from the next step on, as committed with the offsets, with the figures in the same transaction', async () => {
+    const { harness, lost } = await behind();
+    expect(told).toEqual([false, false]);
+    expect(committedIn(lost)).toBe(true);
+    const [decision] = decisionsIn(lost);
+    expect(decision).toMatchObject({ kind: 'divert', decision: 'on' });
+    const { goalMilliseconds, delay, from } = JSON.parse(decision?.figures ?? '') as {
+      goalMilliseconds: number;
+      delay: number;
+      from: Record<string, string>;
+    };
+    expect([goalMilliseconds, from]).toEqual([100, { 0: '502' }]);
+    expect(delay).toBeCloseTo(0.5, 1);
+    await lost?.committed?.();
+    const next = await harness.commit(work(['3'], 502));
+    expect(told.at(-1)).toBe(true);
+    // Said once, not with each step.
+    expect(decisionsIn(next)).toEqual([]);
+  });
+
+  it('are judged by a replay as they were before it', async () => {
+    const { harness, lost } = await behind();
+    // That transaction fails: what it decided counts for nothing, and nobody hears of it.
+    const state = { origin: 0n, highest: second, diverting: false, epoch: 0n };
+    await harness.assign({ committed: { offset: 501n, metadata: encodeIngestPosition(state) } });
+    await harness.step(work(['2'], 501));
+    expect(told.at(-1)).toBe(false);
+    // And this one goes through, for another instance to go on from.
+    const other = harnessOf();
+    const metadata = lost?.offsets[0]?.metadata ?? '';
+    await other.assign({ committed: { offset: 502n, metadata } });
+    const result = await other.step(work(['3'], 502));
+    expect(told.at(-1)).toBe(true);
+    expect(committedIn(result)).toBe(true);
+    expect(decisionsIn(result)).toEqual([]);
   });
 });
