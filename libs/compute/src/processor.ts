@@ -117,7 +117,7 @@ export class Processor {
       const clock = new Clock();
       if (filled.length === 0 || this.#plan.tables.length === 0) {
         const read = countsOf(filled);
-        return this.#compute(null, partitions, read, clock, () => Promise.resolve(null));
+        return this.#compute(null, partitions, read, clock, noLines);
       }
       try {
         // Not prepared once: the second run of a prepared CREATE TABLE makes one without columns.
@@ -130,8 +130,8 @@ export class Processor {
       }
       const read = await this.#readCounts(loaded, filled);
       clock.lap('load');
-      return this.#compute(loaded, partitions, read, clock, (partition, offset) =>
-        Promise.resolve(lineOf(filled, partition, offset)),
+      return this.#compute(loaded, partitions, read, clock, (dead) =>
+        Promise.resolve(dead.map((record) => lineOf(filled, record))),
       );
     });
   }
@@ -188,7 +188,7 @@ export class Processor {
     return this.#alone(async () => {
       const clock = new Clock();
       if (files.length === 0) {
-        return this.#compute(null, partitions, new Map(), clock, () => Promise.resolve(null));
+        return this.#compute(null, partitions, new Map(), clock, noLines);
       }
       const list = files.map((file) => quoteText(path.resolve(file))).join(', ');
       await this.#engine.run(
@@ -197,17 +197,26 @@ export class Processor {
       const read = await this.#readCounts(spooled, null);
       clock.lap('load');
       const all = [...new Set([...partitions, ...read.keys()])];
-      return this.#compute(spooled, all, read, clock, async (partition, offset) => {
-        const [row] = await this.#engine.rows(
-          `SELECT "#line" AS line FROM ${spooled} WHERE "#partition" = ${String(partition)} AND "#offset" = ${String(offset)} LIMIT 1`,
-        );
-        return typeof row?.['line'] === 'string' ? Buffer.from(row['line']) : null;
-      });
+      return this.#compute(spooled, all, read, clock, (dead) => this.#spooledLines(dead));
     });
   }
 
   close(): void {
     this.#engine.close();
+  }
+
+  /** Of the records that were found last: one pass over the files, not one a record. */
+  async #spooledLines(dead: readonly DeadRecord[]): Promise<(Buffer | null)[]> {
+    const rows = await this.#engine.rows(
+      `SELECT "#partition" AS partition, "#offset" AS "offset", "#line" AS line FROM ${spooled} SEMI JOIN "failing" USING ("#partition", "#offset")`,
+    );
+    const lines = new Map(
+      rows.map(({ partition, offset, line }) => [`${String(partition)}/${String(offset)}`, line]),
+    );
+    return dead.map(({ partition, offset }) => {
+      const line = lines.get(`${String(partition)}/${String(offset)}`);
+      return typeof line === 'string' ? Buffer.from(line) : null;
+    });
   }
 
   async #alone<T>(work: () => Promise<T>): Promise<T> {
@@ -260,7 +269,7 @@ export class Processor {
     partitions: readonly number[],
     read: ReadonlyMap<number, number>,
     clock: Clock,
-    lineFor: (partition: number, offset: bigint) => Promise<Buffer | null>,
+    linesOf: (dead: readonly DeadRecord[]) => Promise<(Buffer | null)[]>,
   ): Promise<Processed> {
     const tables: ProcessedTable[] = [];
     const deadLetters: FailedRecord[] = [];
@@ -269,8 +278,9 @@ export class Processor {
       const begun = performance.now();
       const { passed, dead, texts } =
         relation === null ? nothing : await this.#table(plan, relation, clock);
-      for (const { partition, offset, detail } of dead) {
-        const text = await lineFor(partition, offset);
+      const lines = dead.length === 0 ? [] : await linesOf(dead);
+      for (const [i, { partition, offset, detail }] of dead.entries()) {
+        const text = lines[i] ?? null;
         deadLetters.push({
           partition,
           offset,
@@ -437,7 +447,9 @@ function countsOf(blocks: readonly TextBlock[]): Map<number, number> {
   return counts;
 }
 
-function lineOf(blocks: readonly TextBlock[], partition: number, offset: bigint): Buffer | null {
+const noLines = (): Promise<Buffer[]> => Promise.resolve([]);
+
+function lineOf(blocks: readonly TextBlock[], { partition, offset }: DeadRecord): Buffer | null {
   for (const block of blocks) {
     let line = 0;
     for (const { start, count } of block.partition === partition ? block.runs : []) {
