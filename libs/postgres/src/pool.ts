@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import pg from 'pg';
 import { PostgresError, tlsFault } from './errors.ts';
 
@@ -31,6 +32,8 @@ export interface PoolOptions {
   readonly onError: (error: Error) => void;
   /** Makes what every connection needs, such as temporary tables, before it is first used. */
   readonly prepare?: (client: pg.ClientBase) => Promise<void>;
+  /** How long nothing may come while a statement is under way, until the connection is given up. Default 75,000. */
+  readonly silence?: number;
 }
 
 /**
@@ -40,6 +43,11 @@ export interface PoolOptions {
 const idleInTransactionMilliseconds = 10_000;
 /** A merge of some thousand rows takes milliseconds; a minute means that something blocks it. */
 const statementMilliseconds = 60_000;
+/**
+ * Past its statement timeout a server that can be reached has answered. One behind a network that
+ * swallows packets never does, and the kernel would wait for it for hours where a proxy keeps the connection.
+ */
+const silenceMilliseconds = 75_000;
 
 export function openPool({
   url,
@@ -48,6 +56,7 @@ export function openPool({
   size,
   onError,
   prepare = () => Promise.resolve(),
+  silence = silenceMilliseconds,
 }: PoolOptions): pg.Pool {
   const pool = new pg.Pool({
     connectionString: url,
@@ -65,10 +74,22 @@ export function openPool({
     options:
       '-c TimeZone=UTC -c DateStyle=ISO -c client_min_messages=warning -c default_transaction_isolation=read\\ committed',
     // The pool waits for the promise, whatever its type says.
-    onConnect: (client) => prepare(client) as unknown as void,
+    onConnect: (client) => {
+      giveUpWhenSilent(client, silence);
+      return prepare(client) as unknown as void;
+    },
   });
   pool.on('error', onError);
   return pool;
+}
+
+/** pg's own query_timeout leaves the connection as it is, so a ROLLBACK would wait as long again. */
+function giveUpWhenSilent(client: pg.ClientBase, silence: number): void {
+  const { stream } = (client as unknown as { connection: { stream: Socket } }).connection;
+  stream.setTimeout(silence, () => {
+    const message = `Postgres has said nothing for ${silence / 1000} s: the connection is given up.`;
+    stream.destroy(Object.assign(new Error(message), { code: 'ETIMEDOUT' }));
+  });
 }
 
 /**
