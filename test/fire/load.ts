@@ -88,6 +88,18 @@ export class FireLoad {
     await Promise.all(this.#streams.map((stream) => stream.addPartition()));
   }
 
+  /** Does something while nothing is produced and all that was is applied. */
+  async whileQuiet(work: () => Promise<void>): Promise<void> {
+    const { promise: over, resolve } = Promise.withResolvers<void>();
+    try {
+      await Promise.all(this.#streams.map((stream) => stream.quiet(over)));
+      await this.caughtUp();
+      await work();
+    } finally {
+      resolve();
+    }
+  }
+
   /** Ends the load where it is, after a failure. */
   async abandon(): Promise<void> {
     await Promise.all(this.#streams.map((stream) => stream.abandon()));
@@ -113,7 +125,8 @@ class Stream {
   readonly #producing: Promise<void>;
   #failure: unknown;
   #ending = false;
-  #between: (() => Promise<void>) | undefined;
+  /** What is to be done between two sends. */
+  readonly #between: (() => Promise<void>)[] = [];
 
   constructor(load: FireLoad, options: LoadOptions, source: SourceTopic, seed: number) {
     this.#load = load;
@@ -133,12 +146,22 @@ class Stream {
 
   async addPartition(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
-    this.#between = async () => {
+    this.#between.push(async () => {
       const partitions = this.source.partitions + 1;
       await this.source.addPartitions(partitions);
       this.#generator.grow(partitions);
       resolve();
-    };
+    });
+    await Promise.race([promise, this.#producing]);
+  }
+
+  /** Waits for the send that is under way; the next one waits until `over`. */
+  async quiet(over: Promise<void>): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#between.push(async () => {
+      resolve();
+      await over;
+    });
     await Promise.race([promise, this.#producing]);
   }
 
@@ -161,13 +184,9 @@ class Stream {
         await this.source.abortThroughFaults(this.#generator.take(30), this.#generator.take(30));
         await this.source.commitThroughFaults(this.#generator.take(50));
       }
-      const between = this.#between;
-      if (between !== undefined) {
-        // Once brokers are away, it is tried again after the next send.
-        await between().then(
-          () => (this.#between = undefined),
-          () => undefined,
-        );
+      for (const between of this.#between.splice(0)) {
+        // Where brokers are away, it is tried again after the next send.
+        await between().catch(() => this.#between.push(between));
       }
       const rate = this.#load.isFlooding ? floodPerSecond : this.#options.recordsPerSecond;
       await this.#wait(begun + (1000 * recordsAtOnce) / rate);
