@@ -55,7 +55,7 @@ it.each([
     const { url, swallow } = await blackHole(database);
     const pool = openPool({
       url,
-      ssl: undefined,
+      ssl: false,
       applicationName: 'test',
       size: 1,
       onError: () => undefined,
