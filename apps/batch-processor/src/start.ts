@@ -21,7 +21,7 @@ const transactionMilliseconds = 20_000;
 
 export async function start(context: ServiceContext<Config>): Promise<RunningService> {
   const plan = await loadPlan(context.config.ANABRANCH_DEFINITION);
-  const loops = await SourceLoops.open('batch-processor', context);
+  const loops = await SourceLoops.open('batch-processor', context, plan.sources.size);
   for (const source of plan.sources.values()) {
     await startSource(source, loops, context);
   }

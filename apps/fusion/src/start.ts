@@ -38,7 +38,7 @@ export async function start(context: ServiceContext<Config>): Promise<RunningSer
   const isFinal = (error: unknown): boolean => !isUnavailable(error);
   await waitFor('Postgres', () => checkServer(pool), { isFinal });
   await waitFor('Postgres', () => setUp(pool, plan, config.READER_ROLE), { isFinal });
-  const loops = await SourceLoops.open('fusion', context, () => pool.end());
+  const loops = await SourceLoops.open('fusion', context, plan.sources.size, () => pool.end());
   for (const source of plan.sources.values()) {
     startSource(source, pool, loops, context);
   }

@@ -16,7 +16,7 @@ const blockBytes = stepBytes;
 
 export async function start(context: ServiceContext<Config>): Promise<RunningService> {
   const plan = await loadPlan(context.config.ANABRANCH_DEFINITION);
-  const loops = await SourceLoops.open('ingest', context);
+  const loops = await SourceLoops.open('ingest', context, plan.sources.size);
   for (const source of plan.sources.values()) {
     await startSource(source, loops, context);
   }

@@ -8,7 +8,7 @@ type Config = ReturnType<(typeof config)['parse']>;
 
 export async function start(context: ServiceContext<Config>): Promise<RunningService> {
   const plan = await loadPlan(context.config.ANABRANCH_DEFINITION);
-  const loops = await SourceLoops.open('stream-processor', context);
+  const loops = await SourceLoops.open('stream-processor', context, plan.sources.size);
   for (const source of plan.sources.values()) {
     await startSource(source, loops, context);
   }

@@ -80,6 +80,12 @@ export const metricTable = {
     help: 'Partitions that stand still until someone looks: alarm when it is not 0.',
     labels: {},
   },
+  stoppedSources: {
+    name: 'anabranch_stopped_sources',
+    kind: 'gauge',
+    help: 'Sources that this instance has given up, while it works for the others: alarm when it is not 0.',
+    labels: {},
+  },
   watermarkSeconds: {
     name: 'anabranch_watermark_seconds',
     kind: 'gauge',

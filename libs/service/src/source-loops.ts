@@ -1,7 +1,14 @@
-import { connect, type Kafka, type StepLoop, type StepLoopOptions } from '@anabranch/kafka';
+import {
+  connect,
+  type Kafka,
+  KafkaError,
+  type StepLoop,
+  type StepLoopOptions,
+} from '@anabranch/kafka';
 import type { Metrics } from './create-metrics.ts';
 import type { ServiceContext } from './launch-service.ts';
 import type { Health, RunningService } from './lifecycle.ts';
+import type { Log } from './log.ts';
 import { type CommonConfig, kafkaConnection, kafkaWarnings } from './settings.ts';
 
 /** What is a source's own of a step loop; the names and the session are the service's. */
@@ -11,17 +18,25 @@ export type SourceLoopOptions = Omit<
 >;
 
 /**
- * The step loops of a service, one for each source, as one service: a source that stands still, or
- * whose topic doesn't exist yet, delays no other.
+ * The step loops of a service, one for each source, as one service: a source that stands still, whose
+ * topic doesn't exist yet, or that has stopped for good, delays no other. The service ends when all have
+ * stopped.
  */
 export class SourceLoops implements RunningService {
   readonly kafka: Kafka;
   readonly #service: string;
   readonly #config: CommonConfig;
   readonly #metrics: Metrics;
+  readonly #log: Log;
   readonly #fatal: (error: unknown) => void;
+  /** How many sources there are. */
+  readonly #sources: number;
   readonly #alsoClose: () => Promise<void>;
   readonly #loops = new Map<string, StepLoop>();
+  /** Topics that sources wait for before they can begin. */
+  readonly #waiting = new Map<string, string>();
+  /** Sources whose loop has ended for good, and why. */
+  readonly #stopped = new Map<string, Error>();
   /** Per source and partition: when the newest record that was processed had been produced. */
   readonly #processed = new Map<string, Map<number, number>>();
   readonly #counted = new Map<string, { rebuilds: number; transactions: number }>();
@@ -29,13 +44,16 @@ export class SourceLoops implements RunningService {
   private constructor(
     service: string,
     kafka: Kafka,
-    { config, metrics, fatal }: ServiceContext<CommonConfig>,
+    { config, log, metrics, fatal }: ServiceContext<CommonConfig>,
+    sources: number,
     alsoClose: () => Promise<void>,
   ) {
     this.#service = service;
     this.kafka = kafka;
     this.#config = config;
     this.#metrics = metrics;
+    this.#log = log;
+    this.#sources = sources;
     this.#fatal = fatal;
     this.#alsoClose = alsoClose;
     metrics.page.beforeScrape(() => {
@@ -46,11 +64,13 @@ export class SourceLoops implements RunningService {
   /**
    * Waits until Kafka answers.
    * @param service as it is called in groups and transactional ids
+   * @param sources how many will be started
    * @param alsoClose ends what else the loops use: called once they have stopped
    */
   static async open(
     service: string,
     context: ServiceContext<CommonConfig>,
+    sources: number,
     alsoClose: () => Promise<void> = () => Promise.resolve(),
   ): Promise<SourceLoops> {
     const { config, log: logger, signal } = context;
@@ -59,7 +79,7 @@ export class SourceLoops implements RunningService {
       logger.warn(warning);
     }
     const kafka = await connect({ ...kafkaConnection(config), clientId, logger }, signal);
-    return new SourceLoops(service, kafka, context, alsoClose);
+    return new SourceLoops(service, kafka, context, sources, alsoClose);
   }
 
   start(source: string, options: SourceLoopOptions): void {
@@ -70,7 +90,13 @@ export class SourceLoops implements RunningService {
       instance,
       transactionalId: `anabranch.${this.#service}.${source}.${instance}`,
       sessionTimeout: sessionSeconds * 1000,
-      onFatal: this.#fatal,
+      onWaitingForTopic: (topic) => {
+        this.#waiting.set(source, topic);
+        options.onWaitingForTopic?.(topic);
+      },
+      onFatal: (error) => {
+        this.#end(source, error);
+      },
     });
     this.#loops.set(source, loop);
     this.#processed.set(source, new Map());
@@ -86,15 +112,42 @@ export class SourceLoops implements RunningService {
     }
   }
 
+  /** Only where another process has our name is it the same for all sources. */
+  #end(source: string, error: Error): void {
+    this.#stopped.set(source, error);
+    const isNamesake = error instanceof KafkaError && error.code === 'FENCED';
+    if (isNamesake || this.#stopped.size >= this.#sources) {
+      this.#fatal(error);
+    } else {
+      this.#log.error(
+        'a source has stopped, and the others go on: mend the cause and restart the service',
+        { source, error },
+      );
+    }
+  }
+
+  /**
+   * A source that waits for its topic, beside others that are at work, is no reason to hold up a roll-out;
+   * one that has stopped is.
+   */
   ready(): Health {
     const states = [...this.#loops].map(([source, loop]) => [source, loop.state()] as const);
+    const joined = states.filter(([, state]) => state.joined).map(([source]) => source);
+    for (const source of joined) {
+      this.#waiting.delete(source);
+    }
     return {
-      ok: states.every(([, { joined }]) => joined),
+      ok:
+        joined.length > 0 &&
+        joined.length + this.#waiting.size === states.length &&
+        this.#stopped.size === 0,
       details: Object.fromEntries(
-        states.map(([source, { joined, generation, partitions, lastError, halted }]) => [
+        states.map(([source, { joined: isJoined, generation, partitions, lastError, halted }]) => [
           source,
           {
-            joined,
+            joined: isJoined,
+            ...(this.#waiting.has(source) && { waitingForTopic: this.#waiting.get(source) }),
+            ...(this.#stopped.has(source) && { stopped: this.#stopped.get(source)?.message }),
             generation,
             partitions: partitions.length,
             lag: partitions.reduce((sum, { lagRecords }) => sum + Number(lagRecords), 0),
@@ -107,11 +160,11 @@ export class SourceLoops implements RunningService {
   }
 
   live(): Health {
-    const dead = [...this.#loops].filter(([, loop]) => loop.state().fatal !== null);
+    // A restart would stop the others too, and may be no remedy: whoever looks decides.
     return {
-      ok: dead.length === 0,
+      ok: this.#stopped.size < this.#sources,
       details: Object.fromEntries(
-        dead.map(([source, loop]) => [source, loop.state().fatal?.message]),
+        [...this.#stopped].map(([source, { message }]) => [source, message]),
       ),
     };
   }
@@ -122,8 +175,14 @@ export class SourceLoops implements RunningService {
   }
 
   #measure(): void {
-    const { lagRecords, lagSeconds, haltedPartitions, rebuildsTotal, transactionsTotal } =
-      this.#metrics;
+    const {
+      lagRecords,
+      lagSeconds,
+      haltedPartitions,
+      stoppedSources,
+      rebuildsTotal,
+      transactionsTotal,
+    } = this.#metrics;
     lagRecords.reset();
     lagSeconds.reset();
     let halted = 0;
@@ -142,5 +201,6 @@ export class SourceLoops implements RunningService {
       this.#counted.set(source, { rebuilds: state.rebuilds, transactions: state.transactions });
     }
     haltedPartitions.set({}, halted);
+    stoppedSources.set({}, this.#stopped.size);
   }
 }
