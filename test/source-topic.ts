@@ -201,7 +201,7 @@ export class SourceTopic {
       let seen = false;
       return this.#kafka
         .readTopic(this.topic, (where, { offset }) => {
-          seen ||= where === partition && BigInt(offset) === ends[partition];
+          seen ||= where === partition && offset === ends[partition];
         })
         .then(
           () => seen,

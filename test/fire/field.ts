@@ -19,7 +19,7 @@ export interface Field {
   /** A small file system of which the batch-processor has its spool; null: nobody may mount one. */
   readonly spoolDisk: SmallDisk | null;
   /** Enters something in the round's log. */
-  note(what: string): void;
+  readonly note: (what: string) => void;
 }
 
 /** A file system that can be filled up. */

@@ -125,7 +125,8 @@ class Round {
   async run(): Promise<Outcome> {
     const { chain, fleet, load } = this.#field;
     try {
-      await load.progress();
+      // A round without faults is there to see the load.
+      await load.progress(this.#plan.steps.length === 0 ? 6000n : 1000n);
       this.#note('the load is under way');
       for (const step of this.#plan.steps) {
         await this.#step(step);

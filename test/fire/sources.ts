@@ -106,7 +106,7 @@ const payments = [
  * first source after it was final must be records that came when the watermark of their own
  * partition had passed the window. That watermark never follows the clock: it follows from the topic.
  */
-async function expectOnlyLateCorrects({ query }: Subject): Promise<void> {
+async function expectOnlyLateCorrects(subject: Subject): Promise<void> {
   for (const { table, window, grace, where, groups } of [
     {
       table: 'per_minute',
@@ -119,7 +119,7 @@ async function expectOnlyLateCorrects({ query }: Subject): Promise<void> {
   ]) {
     const start = `date_bin('${window}', event_time, 'epoch')`;
     const key = ['window_start', ...groups];
-    const wrong = await query(`
+    const wrong = await subject.query(`
       WITH seen AS (
         SELECT *, ${start} AS window_start,
           max(event_time) OVER (PARTITION BY partition ORDER BY record_offset ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)

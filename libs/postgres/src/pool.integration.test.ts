@@ -8,7 +8,7 @@ import { openPool } from './pool.ts';
 import { transaction } from './transaction.ts';
 
 /** A way to the server on which, from some moment on, nothing arrives any more, and nobody is told. */
-async function blackHole(url: string): Promise<{ url: string; swallow(): void }> {
+async function blackHole(url: string): Promise<{ url: string; swallow: () => void }> {
   const target = new URL(url);
   const sockets: Socket[] = [];
   let swallowing = false;

@@ -41,7 +41,7 @@ export async function topicFaults(
   await chain.kafka.readTopic(topics.results, (partition, { value, offset }) => {
     const assembler = assemblers.get(partition) ?? new PartialAssembler();
     assemblers.set(partition, assembler);
-    const partial = assembler.add(value ?? Buffer.alloc(0), BigInt(offset));
+    const partial = assembler.add(value ?? Buffer.alloc(0), offset);
     if (partial !== null) {
       take(`${topics.results}/${partition}/${partial.branch}`, partial);
     }

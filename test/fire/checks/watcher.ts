@@ -1,4 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises';
+import { errorCode } from '@anabranch/postgres';
 import pg from 'pg';
 
 /** A table that has one row per window, and what its key is. */
@@ -246,7 +247,7 @@ const text = (_: string, value: unknown): unknown =>
 
 /** Postgres is away, or the tables aren't there yet. */
 function isAbsence(error: unknown): boolean {
-  const code = String((error as { code?: unknown }).code ?? '');
+  const code = errorCode(error) ?? '';
   return (
     /^(08|53|57P|42P01|3F000|ECONN|EPIPE|ETIMEDOUT)/.test(code) ||
     /Connection terminated|timeout expired|not queryable|Client was closed/.test(String(error))
