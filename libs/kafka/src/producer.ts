@@ -1,7 +1,8 @@
 import type { CompressionTypes, Message, Producer as KafkajsProducer } from 'kafkajs';
 import type { Codec } from './compression.ts';
+import { KafkaError } from './errors.ts';
 import { createClient, type KafkaConfig, kafkajs } from './patched-kafkajs.ts';
-import { defaultSendLimits, type OutgoingMessage, splitIntoSends } from './sends.ts';
+import { defaultSendLimits, type OutgoingMessage, type Send, splitIntoSends } from './sends.ts';
 
 /** A message whose partition, if it has none, the hash of its key decides, as Java's producer does. */
 export type PlainMessage = Omit<OutgoingMessage, 'topic' | 'partition' | 'value' | 'key'> & {
@@ -35,19 +36,22 @@ const compressionTypes: Readonly<Record<Codec, CompressionTypes>> = {
  * write through a StepLoop instead.
  */
 export class Producer {
-  readonly #producer: KafkajsProducer;
+  readonly #config: KafkaConfig;
+  #producer: KafkajsProducer;
   #connecting: Promise<void> | undefined;
   /** One send at a time keeps the order, and kafkajs' retries from mixing them. */
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(config: KafkaConfig) {
-    this.#producer = createClient(config, { retries: 5, initialRetryTime: 100 }).producer({
-      createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
-      allowAutoTopicCreation: false,
-    });
+    this.#config = config;
+    this.#producer = create(config);
   }
 
-  /** Resolves once all in-sync replicas have all messages. */
+  /**
+   * Resolves once all in-sync replicas have all messages.
+   *
+   * @throws KafkaError SEND_INCOMPLETE where a partition doesn't exist, and what kafkajs throws
+   */
   async send(
     topic: string,
     messages: readonly PlainMessage[],
@@ -66,11 +70,6 @@ export class Producer {
   }
 
   async #send(topic: string, messages: readonly PlainMessage[], codec: Codec): Promise<void> {
-    this.#connecting ??= this.#producer.connect();
-    await this.#connecting.catch((error: unknown) => {
-      this.#connecting = undefined;
-      throw error;
-    });
     const sized = messages.map((message) => ({
       ...message,
       topic,
@@ -78,10 +77,64 @@ export class Producer {
       value: typeof message.value === 'string' ? Buffer.from(message.value) : message.value,
     }));
     for (const send of splitIntoSends(sized, defaultSendLimits)) {
-      await this.#producer.sendBatch({
-        compression: compressionTypes[codec],
-        topicMessages: send.map((part) => ({ topic, messages: part.messages.map(toKafkajs) })),
-      });
+      const left = await this.#attempt(send, codec);
+      if (left.length === 0) {
+        continue;
+      }
+      // A partition that was added since the connection was made: a new one knows it.
+      await this.#producer.disconnect();
+      this.#producer = create(this.#config);
+      this.#connecting = undefined;
+      const lost = await this.#attempt(left, codec);
+      if (lost.length > 0) {
+        const partitions = lost.flatMap((part) => part.messages.map(({ partition }) => partition));
+        throw new KafkaError(
+          'SEND_INCOMPLETE',
+          `The brokers did not acknowledge what was sent to ${topic}/${[...new Set(partitions)].join(', ')}: does it have these partitions?`,
+          { topic },
+        );
+      }
     }
   }
+
+  /**
+   * @returns what was not acknowledged: kafkajs leaves out, without a word, what is for a partition that
+   *   it doesn't know
+   */
+  async #attempt<M extends SizedMessage>(send: Send<M>, codec: Codec): Promise<Send<M>> {
+    this.#connecting ??= this.#producer.connect();
+    await this.#connecting.catch((error: unknown) => {
+      this.#connecting = undefined;
+      throw error;
+    });
+    const acknowledged = await this.#producer.sendBatch({
+      compression: compressionTypes[codec],
+      topicMessages: send.map(({ topic, messages }) => ({
+        topic,
+        messages: messages.map(toKafkajs),
+      })),
+    });
+    const taken = new Set(
+      acknowledged
+        .filter(({ errorCode }) => errorCode === 0)
+        .map(({ topicName, partition }) => `${topicName}/${partition}`),
+    );
+    return send
+      .map(({ topic, messages }) => ({
+        topic,
+        messages: messages.filter(
+          ({ partition }) => partition !== undefined && !taken.has(`${topic}/${partition}`),
+        ),
+      }))
+      .filter(({ messages }) => messages.length > 0);
+  }
+}
+
+type SizedMessage = Omit<OutgoingMessage, 'partition'> & { readonly partition?: number };
+
+function create(config: KafkaConfig): KafkajsProducer {
+  return createClient(config, { retries: 5, initialRetryTime: 100 }).producer({
+    createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
+    allowAutoTopicCreation: false,
+  });
 }
