@@ -35,6 +35,7 @@ function diversionOf(divert = true): Diversion {
       source: { name: 'orders', split: [{ name: 'relief', to: 'batch', divert }] },
       tables: [{ table: { latency: null } }, { table: { latency: 1000 } }],
     } as unknown as SourcePlan,
+    log: { repeat: () => undefined },
     metrics: createMetrics('ingest', '0'),
     streamPositions: () => {
       asked++;

@@ -2,7 +2,7 @@ import type { SourcePlan } from '@anabranch/compute';
 import { costIn, decodeProcessorPosition } from '@anabranch/contract';
 import { processorUnits, shouldDivert, StepModel, sustained } from '@anabranch/cost';
 import { latencyGoal } from '@anabranch/definition';
-import type { Metrics } from '@anabranch/service';
+import type { Log, Metrics } from '@anabranch/service';
 
 /** What the stream-processors have committed of one partition. */
 export interface StreamPosition {
@@ -12,6 +12,7 @@ export interface StreamPosition {
 
 export interface DiversionOptions {
   readonly plan: SourcePlan;
+  readonly log: Pick<Log, 'repeat'>;
   readonly metrics: Metrics;
   /** Of all partitions, in whichever order. */
   readonly streamPositions: () => Promise<readonly StreamPosition[]>;
@@ -118,8 +119,13 @@ export class Diversion {
     this.#askedAt = now;
     try {
       this.#learn(await this.#options.streamPositions());
-    } catch {
-      // A broker is away, or nothing was committed yet: what is known stays.
+    } catch (error) {
+      // What is known stays, and the backlog grows with what is ingested.
+      const { plan, log } = this.#options;
+      log.repeat('stream-positions', 'warn', 'how far the stream is could not be asked', {
+        source: plan.source.name,
+        error,
+      });
     } finally {
       this.#asking = false;
     }

@@ -104,7 +104,7 @@ class Harness {
         },
       } as unknown as Classifier,
       instance: 'one',
-      log: { info: () => undefined },
+      log: { info: () => undefined, repeat: () => undefined },
       stepBytes: 4_000_000,
       streamPositions: () => Promise.resolve([]),
       metrics: this.metrics,

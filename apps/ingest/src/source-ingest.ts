@@ -43,7 +43,7 @@ export interface SourceIngestOptions {
   readonly plan: SourcePlan;
   readonly classifier: Classifier;
   readonly instance: string;
-  readonly log: Pick<Log, 'info'>;
+  readonly log: Pick<Log, 'info' | 'repeat'>;
   readonly metrics: Metrics;
   readonly tracer: Tracer;
   /** Sees to it that the internal topics exist, with as many partitions as the source. */

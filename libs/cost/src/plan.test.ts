@@ -40,6 +40,13 @@ describe('the size of micro-batches', () => {
     expect(microBatch(model, 500, 1e7, 100_000)?.bytes).toBeLessThanOrEqual(100_000);
   });
 
+  it('is as large as is worth it where no size meets the goal: many small steps would only fall behind', () => {
+    const planned = microBatch(model, 10, 10_000, mostBytes);
+    expect(planned?.gatherMilliseconds).toBe(5);
+    // 100 ms, ten times the fixed part.
+    expect((planned?.records ?? 0) / 18_000).toBeCloseTo(1, 1);
+  });
+
   it('is unknown until steps were seen', () => {
     expect(microBatch(new StepModel(processorUnits), 500, 100, mostBytes)).toBeNull();
     expect(sustained(new StepModel(processorUnits), mostBytes)).toBeNull();
@@ -48,6 +55,18 @@ describe('the size of micro-batches', () => {
 
 it('an instance sustains what its largest steps take a second', () => {
   expect((sustained(model, 1_000_000) ?? 0) / (10_000 / 0.06)).toBeCloseTo(1, 1);
+});
+
+it('an instance whose steps have a long fixed part sustains what long steps take', () => {
+  const slow = new StepModel(processorUnits);
+  for (let i = 0; i < 100; i++) {
+    const records = 100 + ((i * 7919) % 5000);
+    const stage = 0.5 + records * 1.25e-5;
+    const seconds = { load: stage, preprocess: stage, process: stage, store: stage };
+    slow.observe({ bytes: records * 100, records, rows: records }, seconds);
+  }
+  // 20 s, of which 2 s are fixed.
+  expect((sustained(slow, 1e9) ?? 0) / 18_000).toBeCloseTo(1, 1);
 });
 
 describe('the start of a run', () => {

@@ -11,6 +11,11 @@ const freshMargin = 0.05;
 /** The stream has caught up once it is predicted to be this much faster than the goal. */
 const backBelow = 0.5;
 
+/** In seconds. */
+const leastGather = 0.001;
+/** A step this many times as long as the smallest one pays a tenth of its time for the fixed part. */
+const worthItsFixedPart = 10;
+
 export interface MicroBatch {
   /** How long to gather, in milliseconds. */
   readonly gatherMilliseconds: number;
@@ -36,25 +41,29 @@ export function microBatch(
   mostBytes: number,
 ): MicroBatch | null {
   const budget = (goal * streamShare) / 1000;
-  if (model.secondsOf(1) === null) {
+  const smallest = model.secondsOf(1);
+  if (smallest === null) {
     return null;
   }
   const secondsOf = (records: number): number => model.secondsOf(Math.ceil(records)) ?? Infinity;
   // A record that comes first waits for the gathering, and for the step; while a step runs, the next one gathers.
-  const gather = largest(
-    0.001,
-    budget,
-    (seconds) => seconds + secondsOf(seconds * recordsPerSecond) <= budget,
-  );
-  const mostRecords = Math.max(1, mostBytes / Math.max(1, model.bytesOf(1000) / 1000));
-  // Behind, the goal is missed anyway; a step as long as the budget has the throughput, and misses it no further.
-  const records = Math.floor(largest(1, mostRecords, (count) => secondsOf(count) <= budget));
+  const fits = (seconds: number): boolean =>
+    seconds + secondsOf(seconds * recordsPerSecond) <= budget;
+  // Where nothing fits the goal is missed anyway: then no more often than needed.
+  const gather = fits(leastGather) ? largest(leastGather, budget, fits) : budget;
+  const mostRecords = Math.max(1, mostBytes / bytesPerRecord(model));
+  const longest = Math.max(budget, worthItsFixedPart * smallest);
+  const records = Math.floor(largest(1, mostRecords, (count) => secondsOf(count) <= longest));
   return {
     gatherMilliseconds: Math.max(1, Math.round(gather * 1000)),
     records,
     bytes: Math.ceil(Math.min(mostBytes, model.bytesOf(records))),
     predictedSeconds: secondsOf(gather * recordsPerSecond),
   };
+}
+
+function bytesPerRecord(model: StepModel): number {
+  return Math.max(1, model.bytesOf(1000) / 1000);
 }
 
 /** The largest number from `low` to `high` that fits, where all below one that fits do; `low` when none does. */
@@ -82,9 +91,14 @@ const longestSeconds = 1;
  * @returns null until enough steps were seen
  */
 export function sustained(model: StepModel, stepBytes: number): number | null {
-  const most = Math.max(1, stepBytes / Math.max(1, model.bytesOf(1000) / 1000));
-  const secondsOf = (records: number): number => model.secondsOf(records) ?? Infinity;
-  const records = Math.ceil(largest(1, most, (count) => secondsOf(count) <= longestSeconds));
+  const smallest = model.secondsOf(1);
+  if (smallest === null) {
+    return null;
+  }
+  const most = Math.max(1, stepBytes / bytesPerRecord(model));
+  const longest = Math.max(longestSeconds, worthItsFixedPart * smallest);
+  const secondsOf = (count: number): number => model.secondsOf(count) ?? Infinity;
+  const records = Math.ceil(largest(1, most, (count) => secondsOf(count) <= longest));
   const seconds = model.secondsOf(records);
   return seconds === null || seconds <= 0 ? null : records / seconds;
 }
