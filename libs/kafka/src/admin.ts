@@ -230,7 +230,7 @@ export class Admin {
 
   /** The controller has decided; the brokers hear of it a little later, and refuse until then. */
   async #untilKnown(topic: string, partitions: number): Promise<void> {
-    const giveUpAt = Date.now() + patienceMilliseconds;
+    const giveUpAt = performance.now() + patienceMilliseconds;
     for (;;) {
       try {
         // Each leader is asked, since a partition is known a little before its leader takes records.
@@ -243,7 +243,7 @@ export class Admin {
           throw error;
         }
       }
-      if (Date.now() > giveUpAt) {
+      if (performance.now() > giveUpAt) {
         throw missingTopic(topic);
       }
       await wait(20);
@@ -305,7 +305,7 @@ export class Admin {
     use: (admin: KafkajsAdmin) => Promise<T>,
     grants: readonly Grant[] = [],
   ): Promise<T> {
-    const giveUpAt = Date.now() + patienceMilliseconds;
+    const giveUpAt = performance.now() + patienceMilliseconds;
     for (let attempt = 0; ; attempt++) {
       try {
         return await namingGrants(this.#config, grants, () => this.#attempt(use));
@@ -313,7 +313,7 @@ export class Admin {
         const kind = errorKind(error);
         // A lost connection is worth one more look: a call beside this one may have closed it.
         const again = kind === 'repeat' || (kind === 'away' && attempt === 0);
-        if (!again || Date.now() > giveUpAt) {
+        if (!again || performance.now() > giveUpAt) {
           throw error;
         }
         await wait(50);

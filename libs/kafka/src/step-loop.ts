@@ -313,7 +313,8 @@ export class StepLoop {
       steps: this.#steps,
       transactions: this.#transactions,
       rebuilds: this.#rebuilds,
-      lastError: Date.now() - this.#faultAt < faultMemoryMilliseconds ? this.#lastError : null,
+      lastError:
+        performance.now() - this.#faultAt < faultMemoryMilliseconds ? this.#lastError : null,
       halted: [...this.#halted.values()],
       fatal: this.#fatal,
     };
@@ -375,7 +376,7 @@ export class StepLoop {
   async #step(join: Join): Promise<void> {
     const { idleMilliseconds, limits } = this.#options;
     const validity = this.#validity.signal;
-    const now = Date.now();
+    const now = performance.now();
     const positions = this.#woken || now >= this.#positionsAt + idleMilliseconds;
     const queues = [...this.#queues.values()].filter((queue) => !queue.halted);
     const work = takeWork(queues, limits.stepBytes, this.#first++, positions);
@@ -455,7 +456,7 @@ export class StepLoop {
   async #gather(): Promise<void> {
     const { limits, idleMilliseconds } = this.#options;
     while (!this.#interrupted() && !this.#woken) {
-      const now = Date.now();
+      const now = performance.now();
       const due = Math.min(
         (this.#dataSince ?? Infinity) + limits.stepMilliseconds,
         this.#steppedAt + idleMilliseconds,
@@ -638,7 +639,7 @@ export class StepLoop {
   }
 
   #enqueued(queue: PartitionQueue): void {
-    this.#dataSince ??= Date.now();
+    this.#dataSince ??= performance.now();
     if (queue.bytes >= this.#share(this.#options.limits.queueHighBytes)) {
       queue.paused = true;
       const { topic, partition } = queue;
@@ -703,7 +704,7 @@ export class StepLoop {
       }
     }
     this.#queues = new Map(ready.map((queue) => [keyOf(queue.topic, queue.partition), queue]));
-    this.#steppedAt = Date.now();
+    this.#steppedAt = performance.now();
     this.#assigned = join;
     for (const { topic, partition, expected } of ready) {
       this.#steer((consumer) => {
@@ -840,11 +841,11 @@ export class StepLoop {
     this.#rebuilds++;
     this.#lastError = `${errorName(fault)}: ${fault instanceof Error ? fault.message : String(fault)}`;
     if (kind === 'generation') {
-      this.#faultAt = Date.now();
+      this.#faultAt = performance.now();
       logger.info('the group moved on without us', { error: errorName(fault) });
       return this.#awaitGeneration();
     }
-    const now = Date.now();
+    const now = performance.now();
     this.#faults = now - this.#faultAt < faultMemoryMilliseconds ? this.#faults + 1 : 1;
     this.#faultAt = now;
     const retriable = kind === 'away' || kind === 'repeat' || isRetriable(fault);

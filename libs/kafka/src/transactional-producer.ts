@@ -99,7 +99,7 @@ export class TransactionalProducer {
 
   /** True when the transaction that failed may have been ended by the brokers for its age. */
   get timedOut(): boolean {
-    return Date.now() - this.#begunAt >= this.#options.transactionTimeout * 0.9;
+    return performance.now() - this.#begunAt >= this.#options.transactionTimeout * 0.9;
   }
 
   /** Sends, commits the group's offsets with them, and commits. All or nothing, but see `timedOut`. */
@@ -118,7 +118,7 @@ export class TransactionalProducer {
 
   async begin(): Promise<Transaction> {
     return this.#breaking(async () => {
-      this.#begunAt = Date.now();
+      this.#begunAt = performance.now();
       const transaction = await this.#producer.transaction();
       return new Transaction(this.#config, transaction, this.#options, (work) =>
         this.#breaking(work),
@@ -159,12 +159,12 @@ export class TransactionalProducer {
 
   /** Until the former transaction has ended. */
   async #persist<T>(call: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-    const giveUpAt = Date.now() + 3 * this.#options.transactionTimeout;
+    const giveUpAt = performance.now() + 3 * this.#options.transactionTimeout;
     for (;;) {
       try {
         return await call();
       } catch (error) {
-        if (errorKind(error) !== 'repeat' || Date.now() > giveUpAt) {
+        if (errorKind(error) !== 'repeat' || performance.now() > giveUpAt) {
           throw error;
         }
         await wait(20, signal);
@@ -300,13 +300,13 @@ export class Transaction {
 
   /** For calls that can be repeated in the same transaction, and within its time. */
   async #repeat(call: () => Promise<void>): Promise<void> {
-    const giveUpAt = Date.now() + this.#timeout / 2;
+    const giveUpAt = performance.now() + this.#timeout / 2;
     for (let pause = 2; ; pause = Math.min(2 * pause, 20)) {
       try {
         await call();
         return;
       } catch (error) {
-        if (errorKind(error) !== 'repeat' || Date.now() > giveUpAt) {
+        if (errorKind(error) !== 'repeat' || performance.now() > giveUpAt) {
           throw error;
         }
         await wait(pause);
