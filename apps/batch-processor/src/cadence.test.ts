@@ -25,6 +25,21 @@ describe('a run begins', () => {
     expect(cadence.due(due + 24 * 60 * minute, 0)).toBe('cron');
   });
 
+  it('no later than an interval from now when the clock is set back', () => {
+    const [noon, eleven] = [12, 11].map((hours) => midnight + hours * 60 * minute) as [
+      number,
+      number,
+    ];
+    const cadence = new Cadence({ ...never, every: minute }, noon);
+    expect(cadence.due(eleven, 0)).toBeNull();
+    expect(cadence.due(eleven + minute, 0)).toBe('every');
+    const hourly = new Cadence({ ...never, cron: '0 * * * *' }, noon + 1);
+    expect(hourly.due(eleven - 1, 0)).toBeNull();
+    expect(hourly.due(eleven, 0)).toBe('cron');
+    const fresh = new Cadence({ ...never, freshWithin: 10 * minute }, noon);
+    expect(fresh.due(eleven, 0, { since: noon, predictedSeconds: null })).toBe('fresh_within');
+  });
+
   it('when the backlog is large enough', () => {
     const cadence = new Cadence({ ...never, backlogBytes: 1000 }, 0);
     expect(cadence.due(1e12, 999)).toBeNull();

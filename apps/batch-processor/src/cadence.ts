@@ -30,6 +30,10 @@ export class Cadence {
   /** Why a run should begin now; null: it shouldn't. */
   due(now: number, backlogBytes: number, waiting: Waiting | null = null): Trigger | null {
     const { every, backlogBytes: limit, freshWithin } = this.#cadence;
+    if (now < this.#since) {
+      // The clock was set back: without this, nothing would be due until it has caught up.
+      this.begun(now);
+    }
     if (limit !== null && backlogBytes >= limit) {
       return 'backlog';
     }
@@ -39,7 +43,8 @@ export class Cadence {
     if (
       freshWithin !== null &&
       waiting !== null &&
-      now >= latestStart(waiting.since, freshWithin, waiting.predictedSeconds)
+      (now < waiting.since ||
+        now >= latestStart(waiting.since, freshWithin, waiting.predictedSeconds))
     ) {
       return 'fresh_within';
     }
