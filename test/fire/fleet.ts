@@ -18,21 +18,22 @@ export interface FleetOptions {
   readonly note: (what: string) => void;
 }
 
-/** An exit that nobody asked for. */
-export interface UnaskedExit {
+/** A service that has ended, or given a source up, and nobody had asked for it. */
+export interface Unasked {
   readonly service: ServiceName;
   readonly instance: string;
-  readonly code: number | null;
+  readonly what: string;
 }
 
 /** The services' processes, under an orchestrator that starts those anew that end by themselves. */
 export class Fleet {
-  /** Exits that no fault explains. */
-  readonly unasked: UnaskedExit[] = [];
+  /** What no fault explains. */
+  readonly unasked: Unasked[] = [];
   readonly #options: FleetOptions;
   readonly #running = new Map<string, ServiceProcess>();
   readonly #tolerated = new Map<ServiceName, number>();
   readonly #listeners = new Set<(service: ServiceName, line: LogLine) => void>();
+  readonly #restarting = new Set<ServiceProcess>();
   #closing = false;
 
   constructor(options: FleetOptions) {
@@ -61,6 +62,9 @@ export class Fleet {
       onLog: (line) => {
         for (const listener of this.#listeners) {
           listener(service, line);
+        }
+        if (line.message === 'a source has stopped') {
+          this.#givenUp(started, String(line['error'] ?? ''));
         }
       },
     });
@@ -174,15 +178,30 @@ export class Fleet {
     }
     // For the chain it has ended, too: it no longer waits in vain for something that isn't there.
     await this.#options.chain.stop(process);
-    const isTolerated = (this.#tolerated.get(service) ?? 0) > 0;
-    this.#options.note(
-      `${service} ${instance} ended with exit code ${code}${isTolerated ? ', as the fault may make it' : ''}`,
-    );
-    if (!isTolerated) {
-      this.unasked.push({ service, instance, code });
+    if (!this.#restarting.delete(process)) {
+      this.#judge(process, `ended with exit code ${code}`);
     }
     if (!isAsked()) {
       this.start(service, instance, env);
+    }
+  }
+
+  /** The service goes on with its other sources; an operator who is alarmed restarts it. */
+  #givenUp(process: ServiceProcess, why: string): void {
+    if (!this.#closing) {
+      this.#restarting.add(process);
+      this.#judge(process, `gave a source up: ${why}`);
+      void process.kill();
+    }
+  }
+
+  #judge({ service, instance }: ServiceProcess, what: string): void {
+    const isTolerated = (this.#tolerated.get(service) ?? 0) > 0;
+    this.#options.note(
+      `${service} ${instance} ${what}${isTolerated ? ' (as the fault may make it)' : ''}`,
+    );
+    if (!isTolerated) {
+      this.unasked.push({ service, instance, what });
     }
   }
 

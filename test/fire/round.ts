@@ -143,8 +143,8 @@ class Round {
     }
     await this.#watcher.end();
     this.#memory.end();
-    for (const { service, instance, code } of fleet.unasked) {
-      this.#violation(`${service} ${instance} ended by itself with exit code ${code}`);
+    for (const { service, instance, what } of fleet.unasked) {
+      this.#violation(`${service} ${instance} ${what}, and nobody had asked for it`);
     }
     for (const [service, bytes] of this.#memory.most) {
       if (bytes > mostMemory) {
