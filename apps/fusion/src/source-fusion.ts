@@ -33,6 +33,7 @@ import {
   type Position,
   readPositions,
   recordConflict,
+  refusalReason,
   setPartitions,
   storeDeadLetters,
   storeTelemetry,
@@ -420,7 +421,7 @@ export class SourceFusion {
       return null;
     } catch (error) {
       if (isRefusedData(error)) {
-        return (error as Error).message;
+        return refusalReason(error);
       }
       throw error;
     }

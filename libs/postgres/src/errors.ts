@@ -41,6 +41,18 @@ export function isRetriable(error: unknown): boolean {
 }
 
 /**
+ * Why Postgres refuses data, without the data: its messages of class 22 quote the value that doesn't fit,
+ * and a log or a health page must not hold it.
+ */
+export function refusalReason(error: unknown): string {
+  const { message } = error as Error;
+  const code = errorCode(error) ?? '';
+  return code.startsWith('22')
+    ? `${message.replace(/"[^]*"/, '"…"').replace(/: [^"]*$/, ': …')} (${code})`
+    : message;
+}
+
+/**
  * What is wrong with the connection's TLS, as far as waiting doesn't mend it, in words that say what to
  * do; undefined: nothing.
  */

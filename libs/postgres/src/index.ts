@@ -5,6 +5,7 @@ export {
   isUnavailable,
   PostgresError,
   type PostgresErrorCode,
+  refusalReason,
 } from './errors.ts';
 export { migrate } from './migrate.ts';
 export { checkServer, openPool, type PoolOptions, type PostgresTls } from './pool.ts';
