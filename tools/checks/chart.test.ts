@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { internalTopics } from '@anabranch/contract';
-import { readConfig } from '@anabranch/service';
+import { kafkaConnection, readConfig } from '@anabranch/service';
 import { afterAll, describe, expect, test } from 'vitest';
 import { parseAllDocuments } from 'yaml';
 import { config as batchConfig } from '../../apps/batch-processor/src/config.ts';
@@ -70,6 +70,18 @@ interface ScaledObject extends Manifest {
     readonly triggers: readonly { readonly metadata: Readonly<Record<string, string>> }[];
   };
 }
+
+/** Any one. */
+const certificate = `-----BEGIN CERTIFICATE-----
+MIIBdjCCARugAwIBAgIUJGP3IqQBzuST2N7KPO0JChsPA3kwCgYIKoZIzj0EAwIw
+DzENMAsGA1UEAwwEdGVzdDAgFw0yNjExMjUxODIwMjBaGA8yMTI2MTEwMTE4MjAy
+MFowDzENMAsGA1UEAwwEdGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABLyM
+kV/o1kj970N2uQbbY6rRiM0ij1mTi9EavBS/5Jd4SvfdTVVp2bPwaxE7AunEMO+4
+5FxpvqZjhEkmH06rcEKjUzBRMB0GA1UdDgQWBBRNZnZUlMcduQoH9Rr6CCyQ8I2T
+0jAfBgNVHSMEGDAWgBRNZnZUlMcduQoH9Rr6CCyQ8I2T0jAPBgNVHRMBAf8EBTAD
+AQH/MAoGCCqGSM49BAMCA0kAMEYCIQCtiEtDAJG7Egl/Hv8YLDMGtV5J1ePYx2Wm
+aT/PWSlOlwIhANCSAoAuDNjpSharmYrz0zbPLPa/xOP4+h0FC1/3JTPi
+-----END CERTIFICATE-----`;
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const chart = path.join(root, 'docker/helm/anabranch');
@@ -272,10 +284,45 @@ describe.each(programs)('rendered by %s', (program) => {
   test('no secret stands in an object: only where it is', () => {
     const [fusion] = statefulSets(render('full')).filter((set) => componentOf(set) === 'fusion');
     const names = fusion?.spec.template.spec.containers[0].env.map(({ name }) => name) ?? [];
-    for (const secret of ['DATABASE_URL', 'KAFKA_PASSWORD', 'KAFKA_USERNAME']) {
+    for (const secret of [
+      'DATABASE_URL',
+      'DATABASE_PASSWORD',
+      'KAFKA_PASSWORD',
+      'KAFKA_USERNAME',
+    ]) {
       expect(names).toContain(`${secret}_FILE`);
       expect(names).not.toContain(secret);
     }
+  });
+
+  test('TLS and logins reach the services, their certificates as files', () => {
+    for (const set of statefulSets(render('full'))) {
+      const service = componentOf(set);
+      const [container] = set.spec.template.spec.containers;
+      const config = readConfig(configs[service], environment(container, 'a-0'));
+      expect(kafkaConnection(config)).toMatchObject({
+        ssl: { rejectUnauthorized: true, ca: certificate },
+        sasl: { mechanism: 'scram-sha-512', username: 'anabranch', password: 'secret' },
+      });
+      if (service === 'fusion') {
+        expect(config).toMatchObject({
+          DATABASE_SSL: true,
+          DATABASE_CA: certificate,
+          DATABASE_PASSWORD: 'secret',
+        });
+      }
+    }
+  });
+
+  test('KEDA skips verification only where the services do', () => {
+    const metadata = (...more: string[]) =>
+      render('full', ...more)
+        .filter(({ kind }) => kind === 'ScaledObject')
+        .map((object) => (object as ScaledObject).spec.triggers[0]?.metadata['unsafeSsl']);
+    expect(new Set(metadata())).toEqual(new Set([undefined]));
+    expect(new Set(metadata('--set', 'settings.KAFKA_SSL_INSECURE_SKIP_VERIFY=true'))).toEqual(
+      new Set(['true']),
+    );
   });
 
   test('a changed definition restarts the services, and nothing else does', () => {
@@ -377,7 +424,9 @@ function componentOf({ metadata }: Manifest): keyof typeof configs {
 function environment({ env }: Container, pod: string): Record<string, string> {
   const secrets: Readonly<Record<string, string>> = {
     DATABASE_URL: 'postgres://anabranch@postgres/anabranch',
-    KAFKA_CA: '-----BEGIN CERTIFICATE-----\n…',
+    KAFKA_CA: certificate,
+    DATABASE_CA: certificate,
+    DATABASE_PASSWORD: 'secret',
     KAFKA_USERNAME: 'anabranch',
     KAFKA_PASSWORD: 'secret',
   };
