@@ -18,6 +18,8 @@ export interface Field {
   readonly postgresProxy: PostgresProxy;
   /** A small file system of which the batch-processor has its spool; null: nobody may mount one. */
   readonly spoolDisk: SmallDisk | null;
+  /** The same for a tablespace of Postgres, which is called `small`. */
+  readonly tablespaceDisk: SmallDisk | null;
   /** Enters something in the round's log. */
   readonly note: (what: string) => void;
 }

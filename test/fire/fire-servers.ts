@@ -1,5 +1,14 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  statfsSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import {
@@ -9,6 +18,7 @@ import {
   startKafka,
   startPostgres,
 } from '@anabranch/servers';
+import pg from 'pg';
 import type { SmallDisk } from './field.ts';
 import { PostgresProxy } from './postgres-proxy.ts';
 import { Proxy } from './proxy.ts';
@@ -20,6 +30,7 @@ export interface FireServers {
   readonly kafkaProxy: Proxy;
   readonly postgresProxy: PostgresProxy;
   readonly spoolDisk: SmallDisk | null;
+  readonly tablespaceDisk: SmallDisk | null;
   stop(): Promise<void>;
 }
 
@@ -39,30 +50,58 @@ export async function startFireServers(): Promise<FireServers> {
     }),
   ]);
   const postgresProxy = await PostgresProxy.open(postgres.url);
-  const disk = mountSmallDisk(path.join(directory, 'spool'));
+  const spoolDisk = mountSmallDisk(path.join(directory, 'spool'), 64);
+  // Below a folder of its own, since the user as whom Postgres runs may not enter the other one.
+  const open = mkdtempSync(path.join(tmpdir(), 'anabranch-fire-disk-'));
+  chmodSync(open, 0o711);
+  const tablespaceDisk = mountSmallDisk(path.join(open, 'disk'), 512);
+  if (tablespaceDisk !== null) {
+    const { uid, gid } = statSync(path.join(directory, 'postgres/data'));
+    await makeTablespace(postgres.url, path.join(tablespaceDisk.path, 'small'), uid, gid);
+  }
   return {
     kafka,
     postgres,
     kafkaProxy,
     postgresProxy,
-    spoolDisk: disk,
+    spoolDisk,
+    tablespaceDisk,
     stop: async () => {
       kafkaProxy.close();
       postgresProxy.proxy.close();
       await Promise.all([kafka.stop(), postgres.stop()]);
-      disk?.unmount();
-      rmSync(directory, { recursive: true, force: true });
+      for (const disk of [spoolDisk, tablespaceDisk]) {
+        disk?.unmount();
+      }
+      for (const folder of [directory, open]) {
+        rmSync(folder, { recursive: true, force: true });
+      }
     },
   };
 }
 
-const diskMegabytes = 64;
+async function makeTablespace(
+  databaseUrl: string,
+  directory: string,
+  uid: number,
+  gid: number,
+): Promise<void> {
+  mkdirSync(directory, { mode: 0o700 });
+  chownSync(directory, uid, gid);
+  const client = new pg.Client({ connectionString: databaseUrl });
+  await client.connect();
+  await client.query(`CREATE TABLESPACE small LOCATION ${pg.escapeLiteral(directory)}`);
+  await client.end();
+}
 
 /** @returns null where nobody may mount a file system */
-function mountSmallDisk(directory: string): (SmallDisk & { unmount(): void }) | null {
+function mountSmallDisk(
+  directory: string,
+  megabytes: number,
+): (SmallDisk & { unmount(): void }) | null {
   mkdirSync(directory);
   try {
-    const options = `size=${diskMegabytes}m`;
+    const options = `size=${megabytes}m`;
     execFileSync('mount', ['-t', 'tmpfs', '-o', options, 'anabranch-fire', directory], {
       stdio: 'ignore',
     });

@@ -64,7 +64,7 @@ export class Fleet {
           listener(service, line);
         }
         if (line.message === 'a source has stopped') {
-          this.#givenUp(started, String(line['error'] ?? ''));
+          this.#givenUp(started, JSON.stringify(line['error']));
         }
       },
     });

@@ -12,6 +12,8 @@ export interface Ambush {
    * `hold`: the statement goes on when `release` is called.
    */
   readonly how: 'terminate' | 'cut' | 'cut-after' | 'hold';
+  /** It happens at the COMMIT of a transaction that has fewer statements, once so many have passed. Default 0. */
+  readonly patience?: number;
 }
 
 export interface Sprung {
@@ -25,7 +27,14 @@ export interface Sprung {
 /** A proxy in front of Postgres that counts the statements of each transaction. */
 export class PostgresProxy {
   readonly proxy: Proxy;
-  #ambush: { readonly wanted: Ambush; readonly resolve: (sprung: Sprung) => void } | undefined;
+  #ambush:
+    | {
+        readonly wanted: Ambush;
+        readonly resolve: (sprung: Sprung) => void;
+        /** Transactions that were over before the statement. */
+        shorter: number;
+      }
+    | undefined;
   readonly #databaseUrl: string;
 
   /** @param databaseUrl of a superuser, direct */
@@ -51,7 +60,7 @@ export class PostgresProxy {
   /** Waits until a transaction has come as far as that, and it has happened. */
   ambush(wanted: Ambush): Promise<Sprung> {
     const { promise, resolve } = Promise.withResolvers<Sprung>();
-    this.#ambush = { wanted, resolve };
+    this.#ambush = { wanted, resolve, shorter: 0 };
     return promise;
   }
 
@@ -127,10 +136,15 @@ export class PostgresProxy {
   }
 
   #isDue(statement: number, isCommit: boolean): boolean {
-    const wanted = this.#ambush?.wanted.statement;
-    return wanted === 'commit'
-      ? isCommit
-      : wanted !== undefined && (statement === wanted || (isCommit && statement < wanted));
+    const ambush = this.#ambush;
+    if (ambush === undefined) {
+      return false;
+    }
+    const { wanted } = ambush;
+    if (wanted.statement === 'commit' || statement >= wanted.statement) {
+      return wanted.statement !== 'commit' || isCommit;
+    }
+    return isCommit && ambush.shorter++ >= (wanted.patience ?? 0);
   }
 
   async #terminate(backend: number): Promise<void> {

@@ -33,19 +33,19 @@ export async function topicFaults(
     next.set(where, to);
   };
   for (const branch of ['stream', 'batch'] as const) {
-    await chain.kafka.readTopic(topics[branch], (partition, { value }) => {
-      take(`${topics[branch]}/${partition}`, decodeBlock(value ?? Buffer.alloc(0)));
-    });
+    for (const { partition, value } of await readAll(chain, topics[branch])) {
+      take(`${topics[branch]}/${partition}`, decodeBlock(value));
+    }
   }
   const assemblers = new Map<number, PartialAssembler>();
-  await chain.kafka.readTopic(topics.results, (partition, { value, offset }) => {
+  for (const { partition, value, offset } of await readAll(chain, topics.results)) {
     const assembler = assemblers.get(partition) ?? new PartialAssembler();
     assemblers.set(partition, assembler);
-    const partial = assembler.add(value ?? Buffer.alloc(0), offset);
+    const partial = assembler.add(value, offset);
     if (partial !== null) {
       take(`${topics.results}/${partition}/${partial.branch}`, partial);
     }
-  });
+  }
   for (const [partition, end] of source.lastOffsets()) {
     for (const where of [
       `${topics.stream}/${partition}`,
@@ -59,6 +59,27 @@ export async function topicFaults(
     }
   }
   return faults;
+}
+
+interface Message {
+  readonly partition: number;
+  readonly offset: bigint;
+  readonly value: Buffer;
+}
+
+/** A reader that gets no processor for a while loses its membership: then it begins anew. */
+async function readAll(chain: Chain, topic: string): Promise<Message[]> {
+  return chain.eventually(`${topic} to be read`, async () => {
+    const messages: Message[] = [];
+    return chain.kafka
+      .readTopic(topic, (partition, { offset, value }) => {
+        messages.push({ partition, offset, value: value ?? Buffer.alloc(0) });
+      })
+      .then(
+        () => messages,
+        () => undefined,
+      );
+  });
 }
 
 /** @returns the partitions of internal topics in which a transaction is still open */

@@ -148,9 +148,9 @@ export const postgres = {
     family: 'postgres',
     async inject({ postgresProxy, note }) {
       for (let statement = 1; ; statement++) {
-        const sprung = await postgresProxy.ambush({ statement, how: 'terminate' });
-        if (sprung.isCommit) {
-          note(`pg_terminate_backend at each of ${sprung.statement} statements of a transaction`);
+        const sprung = await postgresProxy.ambush({ statement, how: 'terminate', patience: 40 });
+        if (sprung.statement < statement) {
+          note(`pg_terminate_backend at each of the ${statement - 1} statements of a step`);
           return;
         }
       }
@@ -188,6 +188,28 @@ export const postgres = {
   'statement-fails': { family: 'postgres', inject: raise },
 
   deadlock: { family: 'postgres', inject: deadlock },
+
+  'disk-full': {
+    family: 'postgres',
+    async inject({ chain, fleet, tablespaceDisk, note }) {
+      if (tablespaceDisk === null) {
+        note('the disk of Postgres can not be filled: this needs root');
+        return;
+      }
+      const move = (to: string): Promise<void> =>
+        again(() => chain.query(`ALTER TABLE anabranch.state_events SET TABLESPACE ${to}`), chain);
+      await move('small');
+      tablespaceDisk.fill();
+      note('the disk of Postgres is full');
+      await Promise.race([
+        fleet.logged('fusion', (line) => JSON.stringify(line).includes('could not extend file')),
+        pause(15_000),
+      ]);
+      tablespaceDisk.free();
+      note('the disk of Postgres has room');
+      await move('pg_default');
+    },
+  },
 
   'statement-cancelled': {
     family: 'postgres',
