@@ -1,4 +1,4 @@
-import { decodeBlock, internalTopics, PartialAssembler } from '@anabranch/contract';
+import { decodeBlock, internalTopics, isTelemetry, PartialAssembler } from '@anabranch/contract';
 import type { Chain } from '../../chain.ts';
 import { endsOf } from '../../partition-ends.ts';
 import type { SourceTopic } from '../../source-topic.ts';
@@ -39,6 +39,9 @@ export async function topicFaults(
   }
   const assemblers = new Map<number, PartialAssembler>();
   for (const { partition, value, offset } of await readAll(chain, topics.results)) {
+    if (isTelemetry(value)) {
+      continue;
+    }
     const assembler = assemblers.get(partition) ?? new PartialAssembler();
     assemblers.set(partition, assembler);
     const partial = assembler.add(value, offset);
