@@ -1,16 +1,19 @@
 /** Bytes of a record's value. */
 export const recordBytes = 192;
-export const customers = 10_000;
+export const defaultCustomers = 10_000;
 /** What the records of the filled topic span, whatever their number. */
 export const eventMinutes = 10;
 export const windowMilliseconds = 60_000;
 
 const firstCustomer = 100_000;
 /** Customers from here on are probes: one record each. */
-export const firstProbe = 1_000_000;
+export const firstProbe = 10_000_000;
+/** Customers from here on have rows that were there before the first record. */
+export const firstStranger = 20_000_000;
 /** Half a minute past the full one: the first and the last window are partly filled. */
-const startsAt = Date.parse('2025-03-01T12:00:30Z');
+export const startsAt = Date.parse('2025-03-01T12:00:30Z');
 const latestBy = 5 * 60_000;
+const probePrice = 1000;
 
 const products = ['anvil', 'bucket', 'candle', 'drill', 'easel', 'funnel', 'gasket', 'hammer'];
 const countries = ['AT', 'BE', 'CH', 'DE', 'DK', 'ES', 'FR', 'IT', 'NL', 'PL', 'SE', 'UK'];
@@ -60,9 +63,24 @@ export interface RowsTruth {
   amounts: number;
 }
 
+export interface OrdersOptions {
+  /** How many make up the ten minutes of event time; those after them go on alike. */
+  readonly records: number;
+  readonly customers?: number;
+  /** Where another one stands, whose records this one goes on with; it knows nothing of those before. */
+  readonly resume?: OrdersPosition;
+}
+
+export interface OrdersPosition {
+  readonly made: number;
+  readonly state: number;
+}
+
+const seed = 20_250_301;
+
 /**
- * Orders, one after another, the same for the same seed; keeps running sums of what it has made.
- * 2 % have no price, 1 % are up to five minutes late.
+ * Orders, one after another, always the same; keeps running sums of what it has made. 2 % have no
+ * price, 1 % are up to five minutes late.
  */
 export class Orders {
   readonly rows: RowsTruth = {
@@ -73,25 +91,35 @@ export class Orders {
     quantities: 0,
     amounts: 0,
   };
+  readonly options: OrdersOptions;
+  readonly customers: number;
   readonly #stride: number;
   readonly #windows = new Map<number, WindowSums>();
   readonly #probes = new Map<string, WindowTruth>();
   #state: number;
   #made = 0;
 
-  /** @param records how many make up the ten minutes of event time; those after them go on alike */
-  constructor(records: number, seed = 20_250_301) {
+  constructor(options: OrdersOptions) {
+    const { records, customers = defaultCustomers, resume = { made: 0, state: seed } } = options;
+    this.options = options;
+    this.customers = customers;
     this.#stride = (eventMinutes * 60_000) / records;
-    this.#state = seed;
+    this.#state = resume.state;
+    this.#made = resume.made;
   }
 
+  /** Records so far, those of the one it goes on from included, without probes. */
   get made(): number {
     return this.#made;
   }
 
+  get position(): OrdersPosition {
+    return { made: this.#made, state: this.#state };
+  }
+
   /** The next record's value. */
   next(): string {
-    const customer = this.#below(customers);
+    const customer = this.#below(this.customers);
     const price = this.#below(50) === 0 ? null : 1 + this.#below(99_999);
     const late = this.#below(100) === 0 ? this.#below(latestBy) : 0;
     const time = this.#time() - late;
@@ -102,17 +130,32 @@ export class Orders {
     return this.#record(firstCustomer + customer, time, price, quantity);
   }
 
-  /** A record on time of a customer of its own, which tells when it can be queried. */
+  /** A record on time of a customer of its own, which tells when it can be queried; it moves nothing on. */
   probe(customer: number): string {
-    const time = this.#time();
-    const price = 1000;
-    const key = keyOf(time - (time % windowMilliseconds), customer);
-    this.#probes.set(key, { count: 1, sum: price, min: price, max: price });
-    return this.#record(customer, time, price, 1);
+    return this.#write(customer, customer, this.#time(), probePrice, 1, 0);
+  }
+
+  /** Takes the probe of this customer, made by another one that stood at this many records, into the sums. */
+  addProbe(customer: number, made: number): void {
+    const time = startsAt + Math.floor(made * this.#stride);
+    const truth = { count: 1, sum: probePrice, min: probePrice, max: probePrice };
+    this.#probes.set(keyOf(time - (time % windowMilliseconds), customer), truth);
+    this.#count(customer, customer, probePrice, 1);
+  }
+
+  /** Records made and probes added. */
+  get total(): number {
+    return this.#made + this.#probes.size;
   }
 
   get windowCount(): number {
     return [...this.#windows.values()].reduce((sum, { filled }) => sum + filled, this.#probes.size);
+  }
+
+  /** Milliseconds since 1970. */
+  get windowStarts(): number[] {
+    const probed = [...this.#probes.keys()].map((key) => Number(key.split(' ', 1)[0]));
+    return [...new Set([...this.#windows.keys(), ...probed])];
   }
 
   /** @param start milliseconds since 1970 */
@@ -130,7 +173,7 @@ export class Orders {
     const start = time - (time % windowMilliseconds);
     let sums = this.#windows.get(start);
     if (sums === undefined) {
-      sums = new WindowSums();
+      sums = new WindowSums(this.customers);
       this.#windows.set(start, sums);
     }
     return sums;
@@ -138,6 +181,11 @@ export class Orders {
 
   #record(customer: number, time: number, price: number | null, quantity: number): string {
     const id = ++this.#made;
+    this.#count(id, customer, price, quantity);
+    return this.#write(id, customer, time, price, quantity, this.#below(1 << 16));
+  }
+
+  #count(id: number, customer: number, price: number | null, quantity: number): void {
     const { rows } = this;
     if (price === null) {
       rows.nulls++;
@@ -148,7 +196,16 @@ export class Orders {
       rows.quantities += quantity;
       rows.amounts += price * quantity;
     }
-    const shape = this.#below(1 << 16);
+  }
+
+  #write(
+    id: number,
+    customer: number,
+    time: number,
+    price: number | null,
+    quantity: number,
+    shape: number,
+  ): string {
     const text =
       `{"order_id":${id},"customer_id":${customer},"ts":${time},"price":${price === null ? 'null' : (price / 100).toFixed(2)},"quantity":${quantity}` +
       `,"product":"${products[shape & 7]}","country":"${countries[(shape >> 3) % 12]}","channel":"${channels[(shape >> 8) & 3]}","status":"${statuses[(shape >> 10) % 3]}","note":"`;
@@ -167,10 +224,17 @@ export class Orders {
 /** Running sums of all customers in one window. */
 class WindowSums {
   filled = 0;
-  readonly #counts = new Int32Array(customers);
-  readonly #sums = new Float64Array(customers);
-  readonly #least = new Int32Array(customers);
-  readonly #most = new Int32Array(customers);
+  readonly #counts: Int32Array;
+  readonly #sums: Float64Array;
+  readonly #least: Int32Array;
+  readonly #most: Int32Array;
+
+  constructor(customers: number) {
+    this.#counts = new Int32Array(customers);
+    this.#sums = new Float64Array(customers);
+    this.#least = new Int32Array(customers);
+    this.#most = new Int32Array(customers);
+  }
 
   add(customer: number, price: number): void {
     const count = this.#counts[customer]!++;

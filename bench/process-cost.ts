@@ -25,8 +25,14 @@ export function costOf(pid: number): ProcessCost | null {
   }
 }
 
-/** The same of a process and its children, ended ones included: Postgres. Threads are its children, by title. */
-export function costOfFamily(pid: number): ProcessCost | null {
+/**
+ * The same of a process and its children, ended ones included: Postgres. Threads are its children, by title.
+ * @param without children that don't count
+ */
+export function costOfFamily(
+  pid: number,
+  without: ReadonlySet<number> = new Set(),
+): ProcessCost | null {
   const parent = costOf(pid);
   if (parent === null) {
     return null;
@@ -34,11 +40,27 @@ export function costOfFamily(pid: number): ProcessCost | null {
   const threads: Record<string, number> = { postmaster: parent.threads['postgres'] ?? 0 };
   let { seconds } = parent;
   for (const child of childrenOf(pid)) {
-    const cost = costOf(child);
+    const cost = without.has(child) ? null : costOf(child);
     if (cost !== null) {
       seconds += cost.seconds;
       const title = titleOf(child);
       threads[title] = (threads[title] ?? 0) + cost.seconds;
+    }
+  }
+  return { seconds, threads };
+}
+
+/** Of several processes together; of none 0; null when one isn't known. */
+export function sumOfCosts(costs: readonly (ProcessCost | null)[]): ProcessCost | null {
+  const threads: Record<string, number> = {};
+  let seconds = 0;
+  for (const cost of costs) {
+    if (cost === null) {
+      return null;
+    }
+    seconds += cost.seconds;
+    for (const [name, own] of Object.entries(cost.threads)) {
+      threads[name] = (threads[name] ?? 0) + own;
     }
   }
   return { seconds, threads };

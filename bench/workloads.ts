@@ -1,8 +1,7 @@
 import type pg from 'pg';
-import { type Orders, schema } from './orders.ts';
+import { firstStranger, type Orders, schema } from './orders.ts';
 
-/** Name of the source, and of the one table of each workload. */
-export const source = 'orders';
+/** Name of the table of each workload; where there are several, of the first. */
 export const table = 'bench';
 
 export interface Workload {
@@ -11,7 +10,7 @@ export interface Workload {
   /** The table's part of the definition. */
   readonly table: readonly string[];
   /** @throws when a row in Postgres isn't what the records say */
-  readonly check: (db: pg.Pool, orders: Orders) => Promise<void>;
+  readonly check: (db: pg.Pool, orders: Orders, name?: string) => Promise<void>;
 }
 
 const rowTable = [
@@ -66,8 +65,26 @@ export const workloads = {
 
 export type WorkloadName = keyof typeof workloads;
 
+export interface DefinitionOptions {
+  readonly topic: string;
+  readonly source: string;
+  /** Of each table, as the definition has it; undefined: none. */
+  readonly latency?: string;
+  /** How many tables, all alike. Default 1. */
+  readonly tables?: number;
+  /** When a batch run begins. */
+  readonly batch?: string;
+}
+
+/** `bench`, `bench_2` and so on. */
+export function tableNames(count: number): string[] {
+  return Array.from({ length: count }, (_, i) => (i === 0 ? table : `${table}_${i + 1}`));
+}
+
 /** Files of the definition, by name. */
-export function definitionOf({ branch, table: lines }: Workload, topic: string) {
+export function definitionOf({ branch, table: lines }: Workload, options: DefinitionOptions) {
+  const { topic, source, latency, tables = 1, batch = '{ every: 1s, backlog: 16MiB }' } = options;
+  const goal = latency === undefined ? [] : [`latency: ${latency}`];
   return {
     'orders.avsc': JSON.stringify(schema),
     'anabranch.yaml': `
@@ -79,21 +96,30 @@ sources:
     # The records are of a fixed day, so that every run has the same.
     idle_timeout: never
     default_branch: ${branch}
-    batch: { every: 1s, backlog: 16MiB }
+    batch: ${batch}
 tables:
-  ${table}:
+${tableNames(tables)
+  .map(
+    (name) => `  ${name}:
     source: ${source}
-${lines.map((line) => `    ${line}`).join('\n')}
+${[...goal, ...lines].map((line) => `    ${line}`).join('\n')}`,
+  )
+  .join('\n')}
 `,
   };
 }
 
-async function checkRows(db: pg.Pool, { rows: truth }: Orders): Promise<void> {
+/** @throws when a table with a row per record isn't what the records say */
+export async function checkRows(
+  db: pg.Pool,
+  { rows: truth }: Orders,
+  tableName = table,
+): Promise<void> {
   const { rows } = await db.query<Record<string, string>>(`
     SELECT count(*) AS rows, sum(order_id) AS "orderIds", sum(customer_id) AS "customerIds",
       sum(quantity) AS quantities, sum(amount * 100)::bigint AS amounts,
       count(DISTINCT order_id) AS distinct, count(*) FILTER (WHERE amount <> price * quantity) AS wrong
-    FROM ${table}`);
+    FROM ${tableName}`);
   const found = rows[0] ?? {};
   const expected = {
     rows: truth.rows,
@@ -112,35 +138,68 @@ async function checkRows(db: pg.Pool, { rows: truth }: Orders): Promise<void> {
   }
 }
 
-async function checkWindows(db: pg.Pool, orders: Orders): Promise<void> {
-  const { rows } = await db.query<Record<'start' | 'customer_id' | 'state', string>>(`
-    SELECT extract(epoch FROM window_start)::bigint * 1000 AS start, customer_id,
-      concat_ws(' ', records, (total * 100)::bigint, (lowest * 100)::bigint, (highest * 100)::bigint) AS state
-    FROM ${table}`);
-  if (rows.length !== orders.windowCount) {
-    throw new Error(
-      `Postgres has ${rows.length} windows, and there should be ${orders.windowCount}`,
-    );
+function checkWindows(db: pg.Pool, orders: Orders, name = table): Promise<void> {
+  return checkWindowsOf(db, orders, {
+    name,
+    milliseconds: 'extract(epoch FROM window_start)::bigint * 1000',
+    startAt: "timestamptz 'epoch' + $1 * interval '1 millisecond'",
+  });
+}
+
+/** How a table of windows says when they start. */
+export interface WindowsTable {
+  readonly name: string;
+  /** SQL: `window_start` in milliseconds since 1970. */
+  readonly milliseconds: string;
+  /** SQL: `$1`, which is that, as a `window_start`. */
+  readonly startAt: string;
+}
+
+/** A window after another, so that a million rows needn't be in memory at once. @throws as above */
+export async function checkWindowsOf(
+  db: pg.Pool,
+  orders: Orders,
+  { name, milliseconds, startAt }: WindowsTable,
+): Promise<void> {
+  const { rows: counted } = await db.query<{ count: string }>(
+    `SELECT count(*) FROM ${name} WHERE customer_id < ${firstStranger}`,
+  );
+  const found = Number(counted[0]?.count);
+  if (found !== orders.windowCount) {
+    throw new Error(`Postgres has ${found} windows, and there should be ${orders.windowCount}`);
   }
-  for (const { start, customer_id: customer, state } of rows) {
-    const truth = orders.window(Number(start), Number(customer));
-    const expected = truth && `${truth.count} ${truth.sum} ${truth.min} ${truth.max}`;
-    if (state !== expected) {
-      throw new Error(
-        `Customer ${customer}, window ${start}: Postgres says ${state}, and it should be ${expected ?? 'no row'}`,
-      );
+  let checked = 0;
+  for (const at of orders.windowStarts) {
+    const { rows } = await db.query<Record<'start' | 'customer_id' | 'state', string>>(
+      `SELECT ${milliseconds} AS start, customer_id,
+        concat_ws(' ', records, (total * 100)::bigint, (lowest * 100)::bigint, (highest * 100)::bigint) AS state
+      FROM ${name} WHERE window_start = ${startAt} AND customer_id < ${firstStranger}`,
+      [at],
+    );
+    checked += rows.length;
+    for (const { start, customer_id: customer, state } of rows) {
+      const truth = orders.window(Number(start), Number(customer));
+      const expected = truth && `${truth.count} ${truth.sum} ${truth.min} ${truth.max}`;
+      if (state !== expected) {
+        throw new Error(
+          `Customer ${customer}, window ${start}: Postgres says ${state}, and it should be ${expected ?? 'no row'}`,
+        );
+      }
     }
+  }
+  if (checked !== found) {
+    throw new Error(`Of the ${found} windows in Postgres ${found - checked} are of other minutes`);
   }
 }
 
 /** @throws when the ledger says that a record was lost, refused or counted twice */
-export async function checkLedger(db: pg.Pool, orders: Orders): Promise<void> {
+export async function checkLedger(db: pg.Pool, orders: Orders, tableName = table): Promise<void> {
   const { rows: balance } = await db.query<Record<string, string>>(
     `SELECT records, aggregated, filtered, dead, outstanding FROM anabranch.balance WHERE table_name = $1`,
-    [table],
+    [tableName],
   );
   const expected = {
-    records: orders.made,
+    records: orders.total,
     aggregated: orders.rows.rows,
     filtered: orders.rows.nulls,
     dead: 0,
