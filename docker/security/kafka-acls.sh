@@ -78,7 +78,9 @@ for given in "${sources[@]}"; do
   stream=$topic.stream batch=$topic.batch results=$topic.results dead=$topic.dead
 
   grant ingest --operation Read --topic "$topic" --group "anabranch.ingest.$source"
-  grant ingest --operation Write --topic "$stream" --topic "$batch" --topic "$dead"
+  grant ingest --operation Write --topic "$stream" --topic "$batch" --topic "$results" --topic "$dead"
+  # How far the stream is, where a rule diverts.
+  grant ingest --operation Describe --group "anabranch.stream-processor.$source"
   # It makes the internal topics, adds partitions when the source gets some, and checks their settings.
   grant ingest ${create:+--operation Create --operation Alter} --operation Describe --operation DescribeConfigs \
     --topic "$stream" --topic "$batch" --topic "$results" --topic "$dead"

@@ -7,6 +7,7 @@ import {
   type InternalTopics,
   internalTopics,
   type IngestPosition,
+  isTelemetry,
   PartialAssembler,
 } from '@anabranch/contract';
 import { judge, watermark } from '@anabranch/coverage';
@@ -242,7 +243,7 @@ async function missingPartials(
   const { from, isLost } = resume(ends, topic, partition, positions.get(topic)?.get(partition));
   const assembler = new PartialAssembler();
   const first = await firstRecord(kafka, topic, partition, from, (message, offset) => {
-    const partial = assembler.add(message, offset);
+    const partial = isTelemetry(message) ? null : assembler.add(message, offset);
     return partial === null ||
       partial.branch !== branch ||
       judge(frontier?.next ?? partial.origin, partial) === 'replay'
