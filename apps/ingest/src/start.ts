@@ -56,7 +56,7 @@ async function startSource(
   });
   loops.start(source.name, {
     topics: [source.topic],
-    targets: [topics.stream, topics.batch, topics.results, topics.dead],
+    targets: [topics.stream, topics.batch, topics.dead],
     transactional: true,
     limits: {
       stepBytes,
