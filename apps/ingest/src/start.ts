@@ -56,7 +56,8 @@ async function startSource(
   });
   loops.start(source.name, {
     topics: [source.topic],
-    targets: [topics.stream, topics.batch, topics.dead],
+    // Of what its steps cost, ingest tells in .results.
+    targets: [topics.stream, topics.batch, topics.results, topics.dead],
     transactional: true,
     limits: {
       stepBytes,
