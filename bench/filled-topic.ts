@@ -80,7 +80,13 @@ export async function fillTopic(
     orders,
     firstHalf,
     all,
-    release: () => transaction.commit(),
+    release: () =>
+      transaction.commit().catch((cause: unknown) => {
+        throw new Error(
+          `The second half of the records can't be released, for one as the first half took more than 14 minutes: ${(cause as Error).message}`,
+          { cause },
+        );
+      }),
     remove: async () => {
       await withholding.close();
       await servers.deleteTopics([topic]);
