@@ -6,23 +6,27 @@ import {
   longestPadding,
   paddingFunctions,
 } from './allowed-functions.ts';
-import { withConditions } from './conditions.ts';
-import { type Growth, growthOf, isUnbounded, largest, mostGrowth } from './growth.ts';
+import { TooManyConditions, withConditions } from './conditions.ts';
+import { costOf, type Sizes } from './expression-cost.ts';
 import {
   childrenOf,
   columnNames,
   constantValue,
+  depthOf,
   type ExpressionNode,
   functionName,
   onlyExpression,
   type ParseResult,
 } from './expression-tree.ts';
+import { type Growth, growthOf, isUnbounded, largest, mostGrowth } from './growth.ts';
 
 /** What an expression may name, and what it is bound to. */
 export interface Scope {
   /** What the expression is for, as a message says it: "`where` of table orders". */
   readonly what: string;
   readonly names: readonly string[];
+  /** How large values of a name get, by the name in lower case; those not there: texts of any length. */
+  readonly sizes?: ReadonlyMap<string, Sizes>;
   /** SQL of a relation of one row with these names, and with the headers that the expression uses. */
   readonly relation: (headerNames: readonly string[]) => string;
   /** Names of another scope, with what to say about them: columns in a filter, for example. */
@@ -39,6 +43,8 @@ export interface CheckedExpression {
   /** To be used for the user's text: it says the same, and does so whatever records are beside one. */
   readonly sql: string;
   readonly type: DuckDBType;
+  /** How large its value gets, for a short and a long text. */
+  readonly sizes: Sizes;
   /** Names of the scope that it uses, as the scope writes them. */
   readonly references: ReadonlySet<string>;
   readonly headerNames: readonly string[];
@@ -49,13 +55,14 @@ export interface CheckedExpression {
 
 /** Milliseconds that DuckDB may take to plan an expression and compute it on a row of NULLs. */
 const patience = 3000;
+const inColumns = 'compute parts of it in columns of their own';
 const prefix = 'SELECT ';
 const statementStart =
   /^\s*(select|with|insert|update|delete|drop|create|alter|copy|attach|install|load|set|pragma|truncate|call)\b/i;
 /** Longer expressions aren't written by hand. */
 const longestExpression = 20_000;
-/** Each AND that isn't a condition is written twice, and so are those within it. */
-const longestRewritten = 500_000;
+/** So deep, walks over the tree by recursion have room to spare on the stack; 900 were too many. */
+const deepestExpression = 250;
 
 /**
  * Checks the user's SQL with DuckDB's own parser and binder.
@@ -96,7 +103,9 @@ export async function checkExpression(
     const message =
       parsed.error_type !== 'parser' || statementStart.test(sql)
         ? 'expected an expression, not a statement'
-        : parsed.error_message;
+        : /^(memory exhausted|Max expression depth)/.test(parsed.error_message)
+          ? 'the expression is nested too deeply'
+          : parsed.error_message;
     return fail(message, characterOf(sql, at), near, await keywordHint(connection, sql, scope));
   }
   const [statement, ...more] = parsed.statements;
@@ -123,6 +132,14 @@ export async function checkExpression(
     );
   }
 
+  if (depthOf(tree) > deepestExpression) {
+    return fail(
+      `the expression is nested too deeply: more than ${String(deepestExpression)} levels`,
+      0,
+      sql,
+      inColumns,
+    );
+  }
   if (constantValue(tree) === null) {
     return fail('the value is always NULL', 0, sql, 'give it a type, as in CAST(NULL AS integer)');
   }
@@ -145,9 +162,19 @@ export async function checkExpression(
       'texts that are replaced by longer ones, and joined with themselves, multiply',
     );
   }
-  const settled = await settle(connection, sql, tree, scope.expects === 'boolean');
-  if (settled.length > longestRewritten) {
-    return fail('ANDs and ORs are nested too deeply within other functions');
+  const sizes = costOf(tree, (name) => scope.sizes?.get(name));
+  if ('message' in sizes) {
+    const at = walk.at(sizes.node);
+    return fail(sizes.message, at, wordAt(sql, at), sizes.hint);
+  }
+  let settled: string;
+  try {
+    settled = await settle(connection, sql, tree, scope.expects === 'boolean');
+  } catch (error) {
+    if (error instanceof TooManyConditions) {
+      return fail('ANDs and ORs are nested too deeply within other functions', 0, sql, inColumns);
+    }
+    throw error;
   }
   const bound = await bind(connection, settled, scope.relation([...walk.headerNames]));
   if ('message' in bound) {
@@ -165,6 +192,7 @@ export async function checkExpression(
   return {
     sql: `(${settled}\n)`,
     type,
+    sizes,
     references: walk.references,
     headerNames: [...walk.headerNames],
     // Even a comparison can: of a text with a number, by the cast that it implies.
@@ -227,9 +255,6 @@ async function settle(
     error: false,
     statements: [{ ...statement, node: { ...statement.node, select_list: [rewritten] } }],
   });
-  if (json.length > 20 * longestRewritten) {
-    return json;
-  }
   const reader = await connection.runAndReadAll('SELECT json_deserialize_sql($1::JSON)', [json]);
   return String(reader.getRows()[0]?.[0]).replace(/^SELECT /, '');
 }
@@ -538,7 +563,7 @@ async function bind(
     }
   } catch (error) {
     const { exception_type: kind, exception_message: text, position } = errorOf(error);
-    if (kind === 'Interrupt') {
+    if (kind === 'Interrupt' || text.startsWith('Interrupted')) {
       return { message: 'DuckDB takes too long for it', at: null };
     }
     const [message = ''] = text.split('\n');

@@ -9,6 +9,7 @@ import type { DuckDBConnection } from '@duckdb/node-api';
 import { checkExpression } from './check-expression.ts';
 import { classifySql, headerSyntax, type RuleInputs } from './classify-sql.ts';
 import { Engine } from './engine.ts';
+import { fieldSizes, smallSizes } from './expression-cost.ts';
 import { typedNulls } from './field-types.ts';
 import type { Plan, SourcePlan, TablePlan } from './plan.ts';
 import { quoteName } from './quoting.ts';
@@ -106,6 +107,10 @@ async function checkRules(
     const checked = await checkExpression(connection, when, {
       what,
       names,
+      sizes: new Map([
+        ...extra.map(([name]) => [name, smallSizes] as const),
+        ...fieldSizes(source.fields),
+      ]),
       relation: (headers) => ruleRelation(source, extra, headers),
       headers: !taken.has('headers'),
       expects: 'boolean',

@@ -21,6 +21,7 @@ export function asCondition(expression: string): string {
  *
  * @param isCondition whether the expression as a whole is one
  * @returns null if there is nothing to change
+ * @throws TooManyConditions
  */
 export function withConditions(tree: ExpressionNode, isCondition: boolean): ExpressionNode | null {
   const rewriting = new Rewriting();
@@ -28,8 +29,15 @@ export function withConditions(tree: ExpressionNode, isCondition: boolean): Expr
   return rewriting.changed ? rewritten : null;
 }
 
+/** Each AND that isn't a condition is written twice, and so are those within it. */
+const mostNodes = 20_000;
+
+/** An expression would have too many nodes with its ANDs and ORs as conditions. */
+export class TooManyConditions extends Error {}
+
 class Rewriting {
   changed = false;
+  #nodes = 0;
 
   condition(node: ExpressionNode): ExpressionNode {
     if (node.class === 'CONJUNCTION') {
@@ -63,6 +71,9 @@ class Rewriting {
     node: ExpressionNode,
     change: (child: ExpressionNode, field: string) => ExpressionNode,
   ): ExpressionNode {
+    if (++this.#nodes > mostNodes) {
+      throw new TooManyConditions();
+    }
     const copy = (value: unknown, field: string): unknown => {
       if (isExpressionNode(value)) {
         return change(value, field);

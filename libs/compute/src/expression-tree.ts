@@ -36,6 +36,16 @@ export function childrenOf(node: ExpressionNode): ExpressionNode[] {
   return children;
 }
 
+/** How many expressions are in one another, where they are most. */
+export function depthOf(tree: ExpressionNode): number {
+  let level = [tree];
+  let depth = 0;
+  for (; level.length > 0; depth++) {
+    level = level.flatMap(childrenOf);
+  }
+  return depth;
+}
+
 /** The names of a column reference; empty for other nodes. */
 export function columnNames(node: ExpressionNode): readonly string[] {
   const names = node['column_names'];

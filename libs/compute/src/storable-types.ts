@@ -85,6 +85,11 @@ function failingWhere(bad: string, message: string, value: string): string {
 export const longestKey = 1500;
 export const mostKeys = 30;
 
+/** Whether a type's values are neither texts nor made of others. */
+export function isPlain(type: DuckDBType): boolean {
+  return (postgresTypes.has(type.typeId) && !isText(type)) || type.typeId === DuckDBTypeId.DECIMAL;
+}
+
 export const isText = ({ typeId }: DuckDBType): boolean =>
   typeId === DuckDBTypeId.VARCHAR || typeId === DuckDBTypeId.ENUM;
 

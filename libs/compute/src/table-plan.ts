@@ -3,6 +3,7 @@ import type { DuckDBConnection } from '@duckdb/node-api';
 import { aggregateStates } from './aggregates.ts';
 import { checkExpression, type CheckedExpression, type Scope } from './check-expression.ts';
 import { asCondition } from './conditions.ts';
+import { fieldSizes, smallSizes, type Sizes } from './expression-cost.ts';
 import { firstMicrosecond, typedNulls } from './field-types.ts';
 import type { Growth } from './growth.ts';
 import type { ResultColumn, Stage, StateColumn, TablePlan } from './plan.ts';
@@ -10,6 +11,7 @@ import { quoteName, quoteText } from './quoting.ts';
 import {
   guardedKey,
   guardedValue,
+  isPlain,
   isText,
   mostKeys,
   storableType,
@@ -49,6 +51,8 @@ class TablePlanner {
   /** Columns whose values may be ones that no field has, and Postgres can't hold. */
   readonly #unsafe = new Set<string>();
   readonly #growth = new Map<string, Growth>();
+  /** How large values get, by the names in lower case. */
+  readonly #sizes: Map<string, Sizes>;
   #relation: Relation;
   #present: readonly { readonly name: string; readonly isField: boolean }[];
   /** What the expressions so far made of a row of NULLs. */
@@ -62,6 +66,7 @@ class TablePlanner {
     this.#table = table;
     this.#relation = (records) => records;
     this.#nulls = typedNulls(source.fields);
+    this.#sizes = fieldSizes(source.fields);
     this.#names = source.fields.map(({ name }) => name);
     this.#present = this.#names.map((name) => ({ name, isField: true }));
   }
@@ -145,6 +150,7 @@ class TablePlanner {
         level = [];
       }
       types.set(name, checked);
+      this.#sizes.set(name.toLowerCase(), isPlain(checked.type) ? smallSizes : checked.sizes);
       this.#markUnsafe(name, checked);
       this.#growth.set(name.toLowerCase(), checked.growth);
       const column = { name, sql: checked.sql, canFail: checked.canFail };
@@ -437,6 +443,7 @@ class TablePlanner {
       ...scope,
       what: `table ${this.#table.name}, ${what}`,
       names: this.#names,
+      sizes: this.#sizes,
       relation: () => this.#nulls,
       headers: false,
       growth: this.#growth,

@@ -35,6 +35,7 @@ const malformed = new Error('not JSON');
 
 const number = /-?(?:(?:0|[1-9]\d*)(?:\.\d+)?(?:e[+-]?\d+)?|nan\b|infinity\b|inf\b)/iy;
 /** A string without its opening quote. */
+// oxlint-disable-next-line no-control-regex
 const plainText = /[^"\\\u0000-\u001f]*/y;
 const space = /[ \t\n\r]*/y;
 const escapes: Readonly<Record<string, string>> = {

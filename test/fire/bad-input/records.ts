@@ -188,6 +188,8 @@ const awkwardValues: readonly string[] = [
   '"00000000-0000-0000-0000-000000000000"',
 ];
 
+const awkwardCharacters = '{}[]:,"\\0123456789-+.eEtfn \n\r\t\'/_TZ'.split('');
+
 const timeValues: readonly string[] = [
   '"2025-03-01T06:00:00Z"',
   '"2025-03-01 06:00:00.5+02"',
@@ -489,15 +491,7 @@ export class BadRecords {
       const at = this.#below(bytes.length + 1);
       const to = Math.min(bytes.length, at + 1 + this.#below(6));
       const inserted = Buffer.from(
-        this.#of([
-          ...'{}[]:,"\\0123456789-+.eEtfn \n\r\t\'/_TZ',
-          '\u{1F600}',
-          '\\u00',
-          '\\ud8',
-          ',,',
-          '""',
-          'null',
-        ]),
+        this.#of([...awkwardCharacters, '\u{1F600}', '\\u00', '\\ud8', ',,', '""', 'null']),
       );
       const raw = this.#chance(0.1) ? Buffer.from([this.#below(256)]) : inserted;
       const [head, tail] = [bytes.subarray(0, at), bytes.subarray(at)];
