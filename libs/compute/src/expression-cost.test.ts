@@ -61,6 +61,7 @@ describe('an expression that one record could make run for hours is refused', ()
       name: 'r',
       when: expression('levenshtein(text, text) > 3'),
       to: 'batch' as const,
+      divert: false,
     };
     await expect(planOf(source([field('text', 'string')], { split: [rule] }))).rejects.toThrow(
       'split rule r: levenshtein can take far too long on one record',
