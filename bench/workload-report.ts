@@ -25,6 +25,7 @@ export const components = [...serviceNames, ...serverNames] as const;
 
 /** All figures as Markdown tables, aligned for a terminal. */
 export function workloadReport(results: readonly WorkloadResult[]): string {
+  const probed = results.filter(({ latency }) => latency !== null);
   return sections([
     ['Records per second to committed rows, and latency at half of the warm rate', rates(results)],
     [
@@ -38,14 +39,18 @@ export function workloadReport(results: readonly WorkloadResult[]): string {
         records: warmRecords,
       })),
     ],
-    [
-      'CPU-seconds per million records, at half of the warm rate',
-      costs(results, ({ latency }) => latency && { cost: latency.cost, records: latency.records }),
-    ],
+    ...(probed.length === 0 ? [] : [halfRate(probed)]),
     ['Peak resident memory, MB', memory(results)],
     ['Where the steps spend their time: microseconds of the clock per record', stages(results)],
     ['Where the CPU goes: shares of the threads, warm second half', threads(results)],
   ]);
+}
+
+function halfRate(results: readonly WorkloadResult[]): [title: string, table: string] {
+  return [
+    'CPU-seconds per million records, at half of the warm rate',
+    costs(results, ({ latency }) => latency && { cost: latency.cost, records: latency.records }),
+  ];
 }
 
 function rates(results: readonly WorkloadResult[]): string {
