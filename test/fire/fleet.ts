@@ -18,7 +18,7 @@ export interface FleetOptions {
   readonly note: (what: string) => void;
 }
 
-/** A service that has ended, or given a source up, and nobody had asked for it. */
+/** A service that has ended, or given up a source or a partition, and nobody had asked for it. */
 export interface Unasked {
   readonly service: ServiceName;
   readonly instance: string;
@@ -63,7 +63,10 @@ export class Fleet {
         for (const listener of this.#listeners) {
           listener(service, line);
         }
-        if (line.message === 'a source has stopped') {
+        if (line.message === 'halted a partition') {
+          this.#judge(started, `halted a partition: ${JSON.stringify(line['reason'])}`);
+        }
+        if (line.message.startsWith('a source has stopped')) {
           this.#givenUp(started, JSON.stringify(line['error']));
         }
       },

@@ -15,6 +15,8 @@ export interface LoadOptions {
   readonly recordsPerSecond: number;
   /** Beyond this many records that aren't applied yet the load waits. */
   readonly backlog: number;
+  /** Whether something is wrong already: then nobody waits for progress any more. */
+  readonly isHopeless: () => boolean;
 }
 
 /** Generated records for all sources of a chain, for as long as a round wants it busy. */
@@ -137,10 +139,13 @@ class Stream {
     this.#producing.catch((error: unknown) => (this.#failure = error));
   }
 
-  /** @throws what made the load end before its time */
+  /** @throws what made the load end before its time, or makes waiting for it vain */
   check(): void {
     if (this.#failure !== undefined) {
       throw this.#failure;
+    }
+    if (this.#options.isHopeless()) {
+      throw new Error('a check has failed meanwhile');
     }
   }
 

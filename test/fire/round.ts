@@ -104,7 +104,13 @@ class Round {
     const fleet = new Fleet({ chain, note });
     fleet.startAll();
     const { seed, recordsPerSecond } = plan;
-    const load = new FireLoad({ chain, seed, recordsPerSecond, backlog: 12_000 });
+    const load = new FireLoad({
+      chain,
+      seed,
+      recordsPerSecond,
+      backlog: 12_000,
+      isHopeless: () => fleet.unasked.length + this.#watcher.violations.length > 0,
+    });
     this.#field = { ...servers, chain, fleet, load, note };
     this.#memory = new MemoryWatch(fleet);
     this.#watcher = new Watcher({
