@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -17,6 +17,8 @@ const children: ChildProcess[] = [];
 
 // A bundle, as in production: Node itself can't run decorators.
 beforeAll(async () => {
+  // Native packages stay out of the bundle, and are looked for beside it.
+  symlinkSync(path('../../../node_modules'), join(folder, 'node_modules'));
   await build({
     ...bundling,
     input: path('./run-service.fixture.ts'),
