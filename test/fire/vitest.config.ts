@@ -7,6 +7,6 @@ export default defineConfig({
     globalSetup: ['../build-apps.ts'],
     // Each test has servers of its own, which it kills.
     fileParallelism: false,
-    testTimeout: 300_000,
+    testTimeout: 600_000,
   },
 });
