@@ -87,7 +87,7 @@ export const upsert = (
   change: Partial<UpsertTable> = {},
 ): UpsertTable => ({ ...base(name, columns), kind: 'upsert', key, ...change });
 
-/** @param aggregates as in `{ total: 'sum(x)' }` */
+/** @param aggregates as in `{ total: 'sum(x)', p95: 'approx_quantile(x; 0.95)' }`: parameters behind a semicolon */
 export const windowed = (
   name: string,
   groupBy: readonly string[],
@@ -101,11 +101,13 @@ export const windowed = (
     window: { size: 60_000, grace: 0 },
     groupBy,
     aggregates: Object.entries(aggregates).map(([aggregate, call]): Aggregate => {
-      const [, by = '', argument = ''] = /^(\w+)\((.*)\)$/s.exec(call) ?? [];
+      const [, by = '', argument = '', parameters] =
+        /^(\w+)\((.*?)(?:; (.*))?\)$/s.exec(call) ?? [];
       return {
         name: aggregate,
         function: by as Aggregate['function'],
         argument: argument === '*' ? null : expression(argument),
+        parameters: parameters?.split(', ') ?? [],
       };
     }),
     ...rest,

@@ -77,8 +77,11 @@ export interface StateColumn {
     | 'state'
     | 'stream_records'
     | 'batch_records';
-  /** How two rows' values of the same key become one; null: they don't. NULL gives way to a value. */
-  readonly merge: 'sum' | 'least' | 'greatest' | null;
+  /**
+   * How two rows' values of the same key become one; null: they don't. NULL gives way to a value.
+   * `registers`: of HyperLogLog, see `distinct-sketch.ts`.
+   */
+  readonly merge: 'sum' | 'least' | 'greatest' | 'and' | 'or' | 'registers' | null;
 }
 
 /** A column of the user's view. */

@@ -22,6 +22,7 @@ const fields: Field[] = [
   field('quantity', 'int', true),
   field('weight', 'double', true),
   field('note', 'string', true),
+  field('express', 'boolean', true),
 ];
 
 const tables = [
@@ -37,8 +38,15 @@ const tables = [
       average: 'avg(quantity)',
       least: 'min(weight)',
       most: 'max(weight)',
-      first: 'min(note)',
-      last: 'max(note)',
+      lowest: 'min(note)',
+      highest: 'max(note)',
+      spread: 'var_samp(price)',
+      all_express: 'bool_and(express)',
+      any_express: 'bool_or(express)',
+      first: 'first(note)',
+      last: 'last(weight)',
+      p95: 'approx_quantile(weight; 0.95)',
+      buckets: 'histogram(price; -1, 0, 1.5)',
       // Fails on some records.
       parsed: 'sum(CAST(note AS integer))',
     },
@@ -52,7 +60,9 @@ const tables = [
 
 type Row = (string | null)[];
 
-/** A row per line; the values of these tests hold neither quotes nor line breaks. */
+/**
+ * A row per line; the values of these tests hold neither commas nor line breaks, nor quotes within them.
+ */
 function rowsOf(text: Buffer): Row[] {
   const lines = text.toString().split('\n').slice(0, -1);
   return lines.map((line) => line.split(',').map((value) => (value === '' ? null : value)));
@@ -106,7 +116,7 @@ function isNewer(a: Row, b: Row, roles: readonly string[]): boolean {
 }
 
 function mergeValues(
-  by: 'sum' | 'least' | 'greatest',
+  by: NonNullable<TablePlan['columns'][number]['merge']>,
   type: string,
   a: string | null,
   b: string | null,
@@ -114,18 +124,31 @@ function mergeValues(
   if (a === null || b === null) {
     return a ?? b;
   }
+  if (by === 'and' || by === 'or') {
+    return [a, b].includes(by === 'and' ? 'false' : 'true') === (by === 'or') ? 'true' : 'false';
+  }
   if (by === 'sum') {
-    const scale = Math.max(...[a, b].map((value) => value.split('.')[1]?.length ?? 0));
-    const unscaled = (value: string): bigint =>
-      BigInt(value.replace('.', '') + '0'.repeat(scale - (value.split('.')[1]?.length ?? 0)));
-    const sum = unscaled(a) + unscaled(b);
-    const digits = String(sum < 0n ? -sum : sum).padStart(scale + 1, '0');
-    const text = scale === 0 ? digits : `${digits.slice(0, -scale)}.${digits.slice(-scale)}`;
-    return `${sum < 0n ? '-' : ''}${text}`;
+    return sum(plain(a), plain(b));
   }
   const order =
     type === 'text' ? Buffer.compare(Buffer.from(a), Buffer.from(b)) : Number(a) - Number(b);
   return order < 0 === (by === 'least') ? a : b;
+}
+
+/** Without the exponent that the counts of quantiles have. */
+function plain(value: string): string {
+  const [digits = '', zeros] = value.split('e');
+  return zeros === undefined ? value : BigInt(digits + '0'.repeat(Number(zeros))).toString();
+}
+
+function sum(a: string, b: string): string {
+  const scale = Math.max(...[a, b].map((value) => value.split('.')[1]?.length ?? 0));
+  const unscaled = (value: string): bigint =>
+    BigInt(value.replace('.', '') + '0'.repeat(scale - (value.split('.')[1]?.length ?? 0)));
+  const total = unscaled(a) + unscaled(b);
+  const digits = String(total < 0n ? -total : total).padStart(scale + 1, '0');
+  const text = scale === 0 ? digits : `${digits.slice(0, -scale)}.${digits.slice(-scale)}`;
+  return `${total < 0n ? '-' : ''}${text}`;
 }
 
 const record = fc.record({
@@ -134,6 +157,7 @@ const record = fc.record({
   quantity: fc.option(fc.oneof(fc.nat({ max: 100 }), fc.constant(2_147_483_647))),
   weight: fc.option(fc.constantFrom(0, -0, 0.1, 1.5, -7, 1e300)),
   note: fc.option(fc.constantFrom('1', '4', 'x', '', '-2')),
+  express: fc.option(fc.boolean()),
   event_time: fc.integer({ min: -1500, max: 2500 }),
 });
 

@@ -1,6 +1,16 @@
-import type { Expression, Field, Problem, Source, Table } from '@anabranch/definition';
+import type {
+  Aggregate,
+  AggregateFunction,
+  Expression,
+  Field,
+  Problem,
+  Source,
+  Table,
+  WindowTable,
+} from '@anabranch/definition';
 import type { DuckDBConnection } from '@duckdb/node-api';
-import { aggregateStates } from './aggregates.ts';
+import type { AggregateState, PreparedColumn } from './aggregate-states.ts';
+import { aggregateStates, sharedStates } from './aggregates.ts';
 import { checkExpression, type CheckedExpression, type Scope } from './check-expression.ts';
 import { asCondition } from './conditions.ts';
 import { fieldSizes, smallSizes, type Sizes } from './expression-cost.ts';
@@ -273,63 +283,34 @@ class TablePlanner {
     }
     this.#addLevel(level);
 
-    const states: StateColumn[] = [];
-    const results: ResultColumn[] = keys.map(resultOf);
-    const sqls: string[] = [];
     const stored = new Map(
       keys.map(({ name, type }): [string, Stored] => [name, { name, type, isKey: true }]),
     );
-    for (const aggregate of table.aggregates) {
-      const { name, argument } = aggregate;
-      const found = argument === null ? undefined : args.get(argument.sql);
-      if (argument !== null && found === undefined) {
-        continue;
-      }
-      const comment = `${aggregate.function}(${argument?.sql.trim() ?? '*'})`;
-      const type = found && storableType(found.checked.type);
-      if (argument !== null && type === null && aggregate.function !== 'count') {
-        this.#report(
-          argument,
-          `aggregate ${name}: ${aggregate.function} of ${found?.checked.type.toString() ?? ''} isn't possible`,
-        );
-        continue;
-      }
-      if (found && type && (aggregate.function === 'min' || aggregate.function === 'max')) {
-        const label = `aggregate ${name}`;
-        stored.set(found.column, { name: found.column, label, type, isKey: false });
-      }
-      const made = aggregateStates(
-        aggregate,
-        found === undefined
-          ? null
-          : {
-              sql: quoteName(found.column),
-              type: type ?? { type: found.checked.type, postgresType: '' },
-            },
-      );
-      if ('problem' in made) {
-        this.#report(argument ?? { sql: '', at: table.at }, `aggregate ${name}: ${made.problem}`);
-        continue;
-      }
-      for (const { column, sql } of made.states) {
-        states.push(column);
-        sqls.push(`${sql} AS ${quoteName(column.name)}`);
-      }
-      results.push({ name, postgresType: made.postgresType, sql: made.result, comment });
-    }
+    const { states, results, prepared } = this.#aggregates(table, args, stored);
     if (this.#problems.length > 0) {
       return null;
     }
     const guards = this.#guard([...stored.values()]);
     this.#extend(guards.filter(({ name, sql }) => sql !== quoteName(name)));
+    for (const columns of prepared) {
+      this.#extend([...columns.values()]);
+    }
     const relation = this.#relation;
     const groups = keys.map(({ name }) => quoteName(name));
     const size = String(table.window.size * 1000);
     // Floored towards minus infinity, also before 1970.
     const start = `"#time" - (("#time" % ${size}) + ${size}) % ${size}`;
+    const list = [
+      `${start} AS _window_start`,
+      ...groups,
+      ...states.map(({ column, sql }) => `${sql} AS ${quoteName(column.name)}`),
+    ].join(', ');
     const rows: Relation = (records) =>
-      `SELECT "#partition", count(*) AS "#rows", ${[`${start} AS _window_start`, ...groups, ...sqls].join(', ')}
-        FROM ${relation(records)} GROUP BY ALL`;
+      finished(
+        `SELECT "#partition", count(*) AS "#rows", ${list}
+        FROM ${relation(records)} GROUP BY ALL`,
+        states,
+      );
     return {
       columns: [
         { name: '_window_start', postgresType: 'timestamptz', role: 'window_start', merge: null },
@@ -339,12 +320,72 @@ class TablePlanner {
           role: 'key',
           merge: null,
         })),
-        ...states,
+        ...states.map(({ column }) => column),
         ...branchColumns,
       ],
-      results,
+      results: [...keys.map(resultOf), ...results],
       rows,
     };
+  }
+
+  /**
+   * @param args the columns with the arguments' values, by their SQL
+   * @param stored gets the columns of which a value reaches Postgres
+   */
+  #aggregates(
+    table: WindowTable,
+    args: ReadonlyMap<string, { column: string; checked: CheckedExpression }>,
+    stored: Map<string, Stored>,
+  ): Aggregates {
+    const states: AggregateState[] = [];
+    const results: ResultColumn[] = [];
+    const prepared: Map<string, PreparedColumn>[] = [];
+    /** The first one of those that share their states. */
+    const owners = new Map<string, string>();
+    for (const aggregate of table.aggregates) {
+      const { name, argument } = aggregate;
+      const found = argument === null ? undefined : args.get(argument.sql);
+      if (argument !== null && found === undefined) {
+        continue;
+      }
+      const call = `${aggregate.function}(${[argument?.sql.trim() ?? '*', ...parametersOf(aggregate)].join(', ')})`;
+      const type = found && storableType(found.checked.type);
+      if (argument !== null && type === null && aggregate.function !== 'count') {
+        this.#report(
+          argument,
+          `aggregate ${name}: ${aggregate.function} of ${found?.checked.type.toString() ?? ''} isn't possible`,
+        );
+        continue;
+      }
+      if (found && type && keepsValues.has(aggregate.function)) {
+        const label = `aggregate ${name}`;
+        stored.set(found.column, { name: found.column, label, type, isKey: false });
+      }
+      const family = sharedStates(aggregate.function);
+      const owned = `${family ?? ''} ${found?.column ?? ''}`;
+      const owner = family === null ? undefined : owners.get(owned);
+      owners.set(owned, owner ?? name);
+      const made = aggregateStates(
+        { ...aggregate, name: owner ?? name },
+        found === undefined
+          ? null
+          : {
+              column: found.column,
+              type: type ?? { type: found.checked.type, postgresType: '' },
+            },
+      );
+      if ('problem' in made) {
+        this.#report(argument ?? { sql: '', at: table.at }, `aggregate ${name}: ${made.problem}`);
+        continue;
+      }
+      states.push(...(owner === undefined ? made.states : []));
+      for (const [level, column] of (made.prepared ?? []).entries()) {
+        (prepared[level] ??= new Map()).set(column.name, column);
+      }
+      const comment = made.remark === undefined ? call : `${call}: ${made.remark}`;
+      results.push({ name, postgresType: made.postgresType, sql: made.result, comment });
+    }
+    return { states, results, prepared };
   }
 
   #limitKeys(keys: readonly string[], what: string): void {
@@ -477,6 +518,13 @@ interface Made {
   readonly rows: Relation;
 }
 
+interface Aggregates {
+  readonly states: readonly AggregateState[];
+  readonly results: readonly ResultColumn[];
+  /** Columns that the states need, by name: in levels, which use what is before them. */
+  readonly prepared: readonly ReadonlyMap<string, PreparedColumn>[];
+}
+
 /** A value that rows are made of. */
 interface Stored {
   readonly name: string;
@@ -491,6 +539,27 @@ interface LevelColumn {
   readonly label?: string;
   readonly sql: string;
   readonly canFail: boolean;
+}
+
+/** Of these, a value of a record's reaches Postgres. */
+const keepsValues: ReadonlySet<AggregateFunction> = new Set(['min', 'max', 'first', 'last']);
+
+function parametersOf({ function: by, parameters }: Aggregate): readonly string[] {
+  return by === 'histogram' ? [`[${parameters.join(', ')}]`] : parameters;
+}
+
+/** Each step around the former one: the steps use their value more than once. */
+function finished(rows: string, states: readonly AggregateState[]): string {
+  const rounds = Math.max(0, ...states.map(({ finish = [] }) => finish.length));
+  let sql = rows;
+  for (let round = 0; round < rounds; round++) {
+    const replaced = states.flatMap(({ column: { name }, finish = [] }) => {
+      const step = finish[round];
+      return step === undefined ? [] : [`${step(quoteName(name))} AS ${quoteName(name)}`];
+    });
+    sql = `SELECT * REPLACE (${replaced.join(', ')}) FROM (${sql})`;
+  }
+  return sql;
 }
 
 const branchColumns: readonly StateColumn[] = [

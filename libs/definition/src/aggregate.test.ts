@@ -15,6 +15,8 @@ it.each([
   ['sum(a /* ) */ + b)', 'sum', 'a /* ) */ + b'],
   ['sum(a -- )\n + b)', 'sum', 'a -- )\n + b'],
   ['sum(distinct_amount)', 'sum', 'distinct_amount'],
+  ['approx_quantile(greatest(a, b), 0.5)', 'approx_quantile', 'greatest(a, b)'],
+  ['STDDEV_SAMP(a)', 'stddev_samp', 'a'],
 ])('%s', (text, name, sql) => {
   const parsed = parseAggregate(text);
   expect(parsed).toMatchObject({ function: name });
@@ -38,9 +40,66 @@ it.each([
   ['sum()', 'sum needs an argument'],
   ['sum(*)', 'only count takes *'],
   ['sum(DISTINCT a)', "distinct isn't possible: its result can't be merged from two branches"],
-  ['stddev(a)', 'unknown aggregate "stddev"'],
+  ['sketch(a)', 'unknown aggregate "sketch"'],
+  ['approx_median(a, 0.5)', 'approx_median takes one argument'],
+  ['approx_quantile(*)', 'only count takes *'],
+  [
+    'approx_quantile(distinct a, 1)',
+    "distinct isn't possible: its result can't be merged from two branches",
+  ],
+  ...[
+    '',
+    ', 1.01',
+    ', -0.1',
+    ', b',
+    ', 0.5 + 0.1',
+    ', 1e-1',
+    ", '0.5'",
+    ', 0.5, 0.6',
+    ', .',
+    ', 0.1234567890123456',
+  ].map((rest) => [
+    `approx_quantile(a${rest})`,
+    'approx_quantile needs a rank from 0 to 1 as its second argument, as a number',
+  ]),
+  ...['', ', 1', ', []', ', [1, 1]', ', [2, 1]', ', [1,]', ', [b]', ', [1], [2]', ', [1, 2'].map(
+    (rest) => [
+      `histogram(a${rest})`,
+      rest === ', [1, 2'
+        ? "a [ isn't closed"
+        : 'histogram needs bounds as its second argument: 1 to 50 numbers in ascending order, of at most 15 digits',
+    ],
+  ),
+  ...['median(a)', 'quantile(a, 0.5)', 'percentile_cont(0.5)', 'MODE(a)', 'top_k(a, 3)'].map(
+    (text) => [
+      text,
+      `${text.split('(')[0] ?? ''} isn't possible: its result can't be merged from two branches`,
+    ],
+  ),
 ])('%s is refused', (text, problem) => {
   expect(parseAggregate(text)).toMatchObject({ problem });
+});
+
+it.each([
+  ['approx_quantile(a, 0.95)', ['0.95']],
+  ['approx_quantile(a, 1)', ['1']],
+  ['approx_quantile(a, .50)', ['0.5']],
+  ['approx_quantile(a, 00.)', ['0']],
+  ['histogram(a, [ -10.50, -0, +7, 1000 ])', ['-10.5', '0', '7', '1000']],
+  ['histogram(a,[0.000000000000001])', ['0.000000000000001']],
+  ['sum(a)', []],
+  ['count(*)', []],
+])('the parameters of %s are numbers, written in one way', (text, parameters) => {
+  expect(parseAggregate(text)).toMatchObject({ parameters });
+});
+
+it.each([
+  ['count(distinct a)', /approx_count_distinct\(x\).* to have it exact, group_by/],
+  ['median(a)', /approx_median\(x\).* to have it exact, keep a row per record/],
+  ['quantile(a, 0.9)', /approx_quantile\(x, 0.95\).* to have it exact, keep a row per record/],
+  ['mode(a)', /count\(\*\) in a table with the value in its group_by/],
+])('%s is refused with two ways out', (text, hint) => {
+  expect(parseAggregate(text)).toMatchObject({ hint: expect.stringMatching(hint) as string });
 });
 
 it('finds the argument again in every call that it accepts, and never fails', () => {
@@ -62,7 +121,9 @@ it('finds the argument again in every call that it accepts, and never fails', ()
         } else if (parsed.argument) {
           const { sql, at } = parsed.argument;
           expect(text.slice(at, at + sql.length)).toBe(sql);
-          expect(text.slice(at + sql.length).trim()).toBe(')');
+          expect(text.slice(at + sql.length).trim()).toMatch(
+            parsed.parameters.length === 0 ? /^\)$/ : /^,.*\)$/s,
+          );
         }
       },
     ),

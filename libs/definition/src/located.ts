@@ -1,5 +1,5 @@
 import { isAlias, isMap, isScalar, isSeq, parseDocument, Scalar } from 'yaml';
-import type { Node, ParsedNode, YAMLMap, YAMLSeq } from 'yaml';
+import type { Document, Node, ParsedNode, YAMLMap, YAMLSeq } from 'yaml';
 import type { Problem } from './errors.ts';
 import { quote, type SourceText } from './source-text.ts';
 
@@ -33,11 +33,7 @@ const maxValues = 20_000;
  * @returns null if there is nothing to go on with; then `problems` says why
  */
 export function readLocated(source: SourceText, problems: Problem[]): Located | null {
-  const document = parseDocument(source.text, {
-    uniqueKeys: false,
-    prettyErrors: false,
-    logLevel: 'error',
-  });
+  const document = parse(source.text);
   // Only the first: those behind it mostly follow from it.
   const [error] = document.errors.toSorted((a, b) => a.pos[0] - b.pos[0]);
   const exhausted = document.errors.find(({ code }) => code === 'RESOURCE_EXHAUSTION');
@@ -61,6 +57,17 @@ export function readLocated(source: SourceText, problems: Problem[]): Located | 
       return null;
     }
     throw problem;
+  }
+}
+
+/** A text may have an error at each character, and the trace of each takes longer than to find it. */
+function parse(text: string): Document.Parsed {
+  const { stackTraceLimit } = Error;
+  Error.stackTraceLimit = 0;
+  try {
+    return parseDocument(text, { uniqueKeys: false, prettyErrors: false, logLevel: 'error' });
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit;
   }
 }
 

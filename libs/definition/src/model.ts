@@ -127,11 +127,35 @@ export interface WindowTable extends TableBase {
 
 export type Table = AppendTable | UpsertTable | WindowTable;
 
-export type AggregateFunction = 'count' | 'sum' | 'min' | 'max' | 'avg';
+export type AggregateFunction =
+  | 'count'
+  | 'sum'
+  | 'min'
+  | 'max'
+  | 'avg'
+  | 'var_samp'
+  | 'var_pop'
+  | 'variance'
+  | 'stddev_samp'
+  | 'stddev_pop'
+  | 'stddev'
+  | 'bool_and'
+  | 'bool_or'
+  | 'first'
+  | 'last'
+  | 'approx_count_distinct'
+  | 'approx_quantile'
+  | 'approx_median'
+  | 'histogram';
 
 export interface Aggregate {
   readonly name: string;
   readonly function: AggregateFunction;
   /** null: `count(*)`. */
   readonly argument: Expression | null;
+  /**
+   * Decimal literals: the rank of `approx_quantile`, from 0 to 1; the bounds of `histogram`, ascending;
+   * else none.
+   */
+  readonly parameters: readonly string[];
 }

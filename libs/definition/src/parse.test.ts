@@ -313,11 +313,20 @@ describe('a hash', () => {
     ['tumbling: 1m', 'tumbling: 2m', 2],
     ['group_by: [region]', 'group_by: [id]', 2],
     ['sum(new_column)', 'max(new_column)', 2],
+    ['sum(new_column)', '"approx_quantile(new_column, 0.5)"', 2],
   ])("of a table changes with %s, and no other table's does", (what, by, index) => {
     const changed = hashes(replaced(what, by));
     const expected = [source, upsert, window].map((hash, i) => (i === index ? changed[i] : hash));
     expect(changed).toEqual(expected);
     expect(changed[index]).not.toBe([source, upsert, window][index]);
+  });
+
+  it('changes with a parameter of an aggregate, but not with how it is written', () => {
+    const [half, same, other] = ['0.5', '.50', '0.95'].map(
+      (rank) => hashes(replaced('sum(new_column)', `"approx_quantile(new_column, ${rank})"`))[2],
+    );
+    expect(same).toBe(half);
+    expect(other).not.toBe(half);
   });
 
   it('changes with the type of a field', () => {
@@ -604,7 +613,9 @@ describe('what is wrong is said at its place', () => {
     [
       'sum(new_column)',
       'median(x)',
-      ['30:45 unknown aggregate "median" — possible: count, sum, min, max, avg'],
+      [
+        "30:45 median isn't possible: its result can't be merged from two branches — approx_median(x) is at most 1 % off; to have it exact, keep a row per record in a table without a window, and ask for percentile_cont in a query",
+      ],
     ],
     ['sum(new_column)', 'new_column', ['30:45 expected an aggregate — such as sum(new_column)']],
     [
@@ -621,7 +632,9 @@ describe('what is wrong is said at its place', () => {
     [
       'sum(new_column)',
       'count(distinct id)',
-      ["30:51 distinct isn't possible: its result can't be merged from two branches"],
+      [
+        "30:51 distinct isn't possible: its result can't be merged from two branches — approx_count_distinct(x) has a standard error of 1.6 %; to have it exact, group_by the value, and count the rows in a query",
+      ],
     ],
     ['sum(new_column)', '5', ['30:45 expected text, found the number 5 — put it in quotes']],
     // YAML itself

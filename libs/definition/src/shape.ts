@@ -125,7 +125,10 @@ export const tableShape = z.strictObject({
   aggregates: z
     .record(identifier, z.string())
     .optional()
-    .describe('Name: count(*), or count, sum, min, max or avg of an SQL expression.'),
+    .describe(
+      'Name: count(*), or an aggregate of an SQL expression: count, sum, min, max, avg, var_samp, var_pop, stddev_samp, stddev_pop, bool_and, bool_or, first, last, approx_count_distinct, approx_median, approx_quantile(x, 0.95), histogram(x, [0, 10, 100]).',
+    )
+    .meta({ examples: [{ records: 'count(*)', total: 'sum(amount)' }] }),
 });
 
 export const definitionShape = z

@@ -11,6 +11,9 @@ const synonyms: ReadonlyMap<string, readonly string[]> = new Map([
   ['split', ['rules']],
 ]);
 
+/** Thousands of names may be wrong, and each is compared with all that are known. */
+const mostCandidates = 1000;
+
 /** `did you mean "…"?` for the known name that is nearest to a mistyped one, if one is near. */
 export function didYouMean(name: string, known: Iterable<string>): string | undefined {
   const found = nearest(name, known);
@@ -22,11 +25,18 @@ function nearest(name: string, known: Iterable<string>): string | undefined {
   if (wanted.length > 64) {
     return undefined;
   }
+  let tried = 0;
   let best: string | undefined;
   let bestDistance = Math.max(1, Math.floor(wanted.length / 3)) + 1;
   for (const candidate of known) {
+    if (++tried > mostCandidates) {
+      break;
+    }
     const others = synonyms.get(candidate) ?? [];
     for (const there of [plain(candidate), ...others]) {
+      if (Math.abs(there.length - wanted.length) >= bestDistance) {
+        continue;
+      }
       // A mistyped synonym must be nearer: "median" isn't meant as "mean".
       const distance = editDistance(wanted, there) + (others.includes(there) ? 1 : 0);
       // Of two names that share no letter, none is a typing error of the other.

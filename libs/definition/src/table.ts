@@ -130,10 +130,11 @@ class TableReader {
       columns: base.columns.map((column) => [column.name, column.expression.sql]),
     };
     if (window) {
-      const aggregates = window.aggregates.map(({ name, function: by, argument }) => [
+      const aggregates = window.aggregates.map(({ name, function: by, argument, parameters }) => [
         name,
         by,
         argument?.sql ?? null,
+        ...(parameters.length === 0 ? [] : [parameters]),
       ]);
       return {
         ...base,
@@ -216,7 +217,7 @@ class TableReader {
         sql: parsed.argument.sql,
         at: this.#reader.positionWithin(at, parsed.argument.at),
       };
-      aggregates.push({ name, function: parsed.function, argument });
+      aggregates.push({ name, function: parsed.function, argument, parameters: parsed.parameters });
     }
     return aggregates;
   }

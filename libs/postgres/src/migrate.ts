@@ -4,6 +4,7 @@ import { errorCode, PostgresError } from './errors.ts';
 import { ledger } from './migrations/001-ledger.ts';
 import { losses } from './migrations/002-losses.ts';
 import { costs } from './migrations/003-costs.ts';
+import { sketches } from './migrations/004-sketches.ts';
 import { createSchema } from './tables.ts';
 import { transaction } from './transaction.ts';
 
@@ -12,6 +13,7 @@ const migrations: readonly { name: string; sql: string }[] = [
   { name: '001-ledger', sql: ledger },
   { name: '002-losses', sql: losses },
   { name: '003-costs', sql: costs },
+  { name: '004-sketches', sql: sketches },
 ];
 
 /** Any constant: two services that start at once migrate one after the other. */

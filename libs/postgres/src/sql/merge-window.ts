@@ -11,6 +11,14 @@ import {
 
 /** How two states become one, and how many rows' states do. */
 const merges = {
+  // There is no min() and max() of booleans before Postgres 18.
+  and: { two: (mine: string, theirs: string) => `least(${mine}, ${theirs})`, many: 'bool_and' },
+  or: { two: (mine: string, theirs: string) => `greatest(${mine}, ${theirs})`, many: 'bool_or' },
+  registers: {
+    two: (mine: string, theirs: string) =>
+      `coalesce(anabranch.merge_registers(${mine}, ${theirs}), ${mine}, ${theirs})`,
+    many: 'anabranch.merge_registers',
+  },
   sum: {
     two: (mine: string, theirs: string) => `coalesce(${mine} + ${theirs}, ${mine}, ${theirs})`,
     many: 'sum',
