@@ -172,7 +172,7 @@ class Round {
     });
     return {
       seed: this.#plan.seed,
-      violations: [...this.#violations, ...this.#watcher.violations],
+      violations: [...this.#watcher.violations, ...this.#violations],
       log: this.#log,
       injected: this.#injected,
       records,
