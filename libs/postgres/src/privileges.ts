@@ -10,7 +10,7 @@ const add: readonly Privilege[] = ['INSERT'];
 const change: readonly Privilege[] = ['SELECT', 'INSERT', 'UPDATE'];
 
 /** What fusion does with the tables of schema `anabranch`, once they are there. */
-const ledgerUses: Readonly<Record<string, readonly Privilege[]>> = {
+export const ledgerUses: Readonly<Record<string, readonly Privilege[]>> = {
   migrations: read,
   tables: read,
   sources: change,

@@ -1,5 +1,5 @@
 import { X509Certificate } from 'node:crypto';
-import { createSecureContext } from 'node:tls';
+import { createSecureContext, type SecureContextOptions } from 'node:tls';
 
 /** Of Node's TLS, as clients of Kafka and Postgres take them. */
 export interface TlsOptions {
@@ -37,7 +37,9 @@ export function tlsFaults(
   const skips = values[`${prefix}_SSL_INSECURE_SKIP_VERIFY`] === true;
   const faults: string[] = [];
   const needing = [
-    ...Object.keys(pems).map((part) => `${prefix}_${part.toUpperCase()}`),
+    ...Object.entries(pems)
+      .filter(([, pem]) => pem !== undefined)
+      .map(([part]) => `${prefix}_${part.toUpperCase()}`),
     ...(skips ? [`${prefix}_SSL_INSECURE_SKIP_VERIFY`] : []),
   ];
   if (isOn === false) {
@@ -59,17 +61,17 @@ export function tlsFaults(
 }
 
 interface Pems {
-  readonly ca?: string;
-  readonly cert?: string;
-  readonly key?: string;
+  readonly ca: string | undefined;
+  readonly cert: string | undefined;
+  readonly key: string | undefined;
 }
 
 function pemsOf(prefix: string, values: Readonly<Record<string, unknown>>): Pems {
-  return Object.fromEntries(
-    (['ca', 'cert', 'key'] as const)
-      .map((part) => [part, values[`${prefix}_${part.toUpperCase()}`]] as const)
-      .filter(([, value]) => typeof value === 'string'),
-  ) as Pems;
+  const textOf = (part: string): string | undefined => {
+    const value = values[`${prefix}_${part}`];
+    return typeof value === 'string' ? value : undefined;
+  };
+  return { ca: textOf('CA'), cert: textOf('CERT'), key: textOf('KEY') };
 }
 
 /** Found at the start: later they would look like a broker that is away. */
@@ -105,7 +107,7 @@ function areCertificates(pem: string): boolean {
   }
 }
 
-function isUsable(pems: Pems): boolean {
+function isUsable(pems: SecureContextOptions): boolean {
   try {
     createSecureContext(pems);
     return true;
