@@ -467,4 +467,4 @@ it('from a grammar, and spoiled ones, are refused with a place or can be prepare
       { cause: error },
     );
   }
-});
+}, 600_000);

@@ -1,7 +1,7 @@
 import avro from 'avsc';
 import { defaultSql } from './avro-default.ts';
 import type { Problem } from './errors.ts';
-import { type Located, readLocated } from './located.ts';
+import { type Located, maxValues, readLocated } from './located.ts';
 import type { Field, FieldType } from './model.ts';
 import { describe, quote, SourceText } from './source-text.ts';
 import { didYouMean } from './suggestion.ts';
@@ -56,6 +56,11 @@ export function readAvroSchema(file: string, text: string, problems: Problem[]):
     problems.push(jsonProblem(source, error as SyntaxError));
     return null;
   }
+  // Told here at once: the reader below takes seconds until it knows.
+  if (valuesIn(parsed) > maxValues) {
+    problems.push(source.problem([0, 1], `has more than ${String(maxValues)} values`));
+    return null;
+  }
   // JSON is YAML too, and this reader knows where each value stands.
   const root = readLocated(source, problems);
   if (!root || problems.length > before) {
@@ -72,6 +77,21 @@ export function readAvroSchema(file: string, text: string, problems: Problem[]):
     return null;
   }
   return fields;
+}
+
+/** Values in a parsed JSON text, as far as there are no more than possible. */
+function valuesIn(parsed: unknown): number {
+  const waiting = [parsed];
+  let count = 0;
+  for (; waiting.length > 0 && count <= maxValues; count++) {
+    const value = waiting.pop();
+    if (typeof value === 'object' && value !== null) {
+      for (const inner of Object.values(value)) {
+        waiting.push(inner);
+      }
+    }
+  }
+  return count;
 }
 
 function jsonProblem(source: SourceText, error: SyntaxError): Problem {

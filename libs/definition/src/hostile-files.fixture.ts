@@ -8,7 +8,6 @@ import { parseDefinition } from './parse.ts';
  */
 for await (const line of createInterface({ input: process.stdin })) {
   const { text, schema } = JSON.parse(line) as { text: string; schema: string };
-  const begun = performance.now();
   let answer: object;
   try {
     parseDefinition({
@@ -21,18 +20,17 @@ for await (const line of createInterface({ input: process.stdin })) {
     answer =
       error instanceof DefinitionError
         ? {
-            problems: error.problems.slice(0, 50).map(({ file, line: at, column, message }) => ({
-              file,
-              line: at,
-              column,
-              message: message.slice(0, 500),
+            problems: error.problems.slice(0, 20).map((problem) => ({
+              file: problem.file,
+              line: problem.line,
+              column: problem.column,
+              message: problem.message.slice(0, 200),
             })),
-            count: error.problems.length,
             shown: error.message.length,
           }
         : { error: error instanceof Error ? (error.stack ?? error.message) : String(error) };
   }
-  process.stdout.write(
-    `${JSON.stringify({ ...answer, milliseconds: performance.now() - begun, kilobytes: process.resourceUsage().maxRSS })}\n`,
-  );
+  // readline ends a line at a separator of Unicode's, too.
+  const json = JSON.stringify({ ...answer, kilobytes: process.resourceUsage().maxRSS });
+  process.stdout.write(`${json.replaceAll(/[\u2028\u2029]/g, ' ')}\n`);
 }

@@ -21,7 +21,7 @@ export interface Located {
 }
 
 /** A definition has some hundred values; what exceeds this is an alias bomb, or no definition. */
-const maxValues = 20_000;
+export const maxValues = 20_000;
 
 /**
  * Reads YAML 1.2 (and so JSON) into plain values with positions. Anchors and aliases work; tags,
