@@ -91,7 +91,8 @@ export const network = {
       for (const link of links) {
         link.swallow();
       }
-      await Promise.resolve();
+      // What had been produced so far may be applied already, on the connections that are left.
+      await field.load.progress();
     },
   },
 } satisfies Record<string, Fault>;
