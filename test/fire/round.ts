@@ -33,6 +33,9 @@ export interface Outcome {
   readonly memory: ReadonlyMap<string, number>;
 }
 
+/** Milliseconds. The slowest is `every-statement`, some 100 s on a busy machine. */
+const longestFault = 400_000;
+
 /** No service may take more. */
 const mostMemory = 512 * 1024 * 1024;
 
@@ -109,7 +112,7 @@ class Round {
       seed,
       recordsPerSecond,
       backlog: 12_000,
-      isHopeless: () => fleet.unasked.length + this.#watcher.violations.length > 0,
+      isHopeless: () => this.#isHopeless(),
     });
     this.#field = { ...servers, chain, fleet, load, note };
     this.#memory = new MemoryWatch(fleet);
@@ -185,18 +188,43 @@ class Round {
   }
 
   async #step(step: Plan['steps'][number]): Promise<void> {
-    await Promise.all(
+    const injected = Promise.all(
       step.map(async ({ name, seed }) => {
         this.#injected.push(name);
         await faults[name].inject(this.#field, new Dice(seed));
       }),
     );
+    // Nobody may wait for it any more.
+    injected.catch(() => undefined);
+    await this.#within(injected);
     const over = performance.now();
     await this.#field.load.caughtUp();
     const milliseconds = Math.round(performance.now() - over);
     const names = step.map(({ name }) => name).join(' + ');
     this.#recoveries.push({ fault: names, milliseconds });
     this.#note(`caught up after ${names}, ${milliseconds} ms`);
+  }
+
+  /** A fault may wait for something that a chain which stands still never does. */
+  async #within(work: Promise<unknown>): Promise<void> {
+    const { promise: vain, reject } = Promise.withResolvers<never>();
+    const begun = performance.now();
+    const timer = setInterval(() => {
+      if (this.#isHopeless()) {
+        reject(new Error('a check has failed meanwhile'));
+      } else if (performance.now() - begun > longestFault) {
+        reject(new Error(`a fault is not over after ${longestFault / 1000} s`));
+      }
+    }, 250);
+    try {
+      await Promise.race([work, vain]);
+    } finally {
+      clearInterval(timer);
+    }
+  }
+
+  #isHopeless(): boolean {
+    return this.#field.fleet.unasked.length + this.#watcher.violations.length > 0;
   }
 
   readonly #subject = (source: SourceTopic) => ({
