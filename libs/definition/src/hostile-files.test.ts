@@ -66,14 +66,16 @@ async function read(files: Iterable<readonly [name: string, files: Files]>): Pro
       throw new Error(`${name} fails with ${error}`);
     }
     sound += problems.length === 0 ? 1 : 0;
-    for (const problem of problems) {
-      expect(['anabranch.yaml', 'orders.avsc'], name).toContain(problem.file);
-      expect(problem.line, name).toBeGreaterThanOrEqual(1);
-      expect(problem.column, name).toBeGreaterThanOrEqual(1);
-      expect(problem.message, name).not.toBe('');
-    }
-    expect(shown, name).toBeLessThan(50_000);
-    expect(kilobytes, name).toBeLessThan(1024 * 1024);
+    const lost = problems.filter(
+      ({ file, line: at, column, message }) =>
+        !['anabranch.yaml', 'orders.avsc'].includes(file) || at < 1 || column < 1 || message === '',
+    );
+    expect({ name, lost, long: shown > 50_000, large: kilobytes > 1024 * 1024 }).toEqual({
+      name,
+      lost: [],
+      long: false,
+      large: false,
+    });
   }
   return sound;
 }
