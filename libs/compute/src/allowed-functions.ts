@@ -5,7 +5,8 @@
  * of the JSON functions that recurse, which one deeply nested value makes overflow the stack; no
  * repeat(), range() or format(), which a number in a record could make fill the memory. What the others
  * may make of a record is bounded in growth.ts: a function whose result can be longer than its
- * arguments needs an entry there.
+ * arguments needs an entry there. What they may take of time is bounded in expression-cost.ts: so does one
+ * that takes longer than in proportion to its arguments.
  */
 const names = `
   + - * / // % ^ ** & | ~ << >> || ^@ && @> <@ ->>
