@@ -147,7 +147,8 @@ const record = fc.record({
   flag: fc.option(fc.boolean()),
   note: fc.option(fc.constantFrom('', 'a', 'ä"\\,', 'a,\nb', 'NULL', '\\N')),
   day: fc.option(fc.integer({ min: -800, max: 30_000 })),
-  event_time: fc.integer({ min: -1500, max: 1500 }),
+  // Few, so that partition and offset often decide which is first.
+  event_time: fc.constantFrom(-1001, -1000, -1, 0, 1, 999),
 });
 
 /** As JSON, with longs and -0 as they are. */
@@ -279,7 +280,7 @@ it('splits and orders of merging change no state and no result, and the exact re
   });
   await fc.assert(
     fc.asyncProperty(drawing, async ({ shares: drawn, extra, order, steps }) => {
-      const all = [
+      const everything = [
         ...drawn,
         ...Array.from({ length: extra }, (_, i) => ({
           ...drawn[i % drawn.length]!,
@@ -289,9 +290,12 @@ it('splits and orders of merging change no state and no result, and the exact re
             small: i * i,
             cents: (i * 1.37).toFixed(2),
           },
+          partition: i % 3,
           partial: ((i * 7) >> 3) % 3,
         })),
-      ].map((share, i) => ({ ...share, offset: BigInt(i) }));
+      ];
+      const next = [0n, 0n, 0n];
+      const all = everything.map((share) => ({ ...share, offset: next[share.partition]!++ }));
       await merge(await textsOf('stream', all));
       const whole = await takeStates();
 
@@ -341,7 +345,8 @@ it('splits and orders of merging change no state and no result, and the exact re
         for (const column of sketchedValues) {
           const distinct = Number(row[`distinct_${column}`]);
           const found = Number(approximate[i]![`distinct_${column}`]);
-          expect(Math.abs(found - distinct)).toBeLessThanOrEqual(0.05 * distinct);
+          // Two values may share a register, however few there are.
+          expect(Math.abs(found - distinct)).toBeLessThanOrEqual(1 + 0.05 * distinct);
         }
       }
       expect(await takeStates()).toEqual(whole);

@@ -168,6 +168,10 @@ BEGIN
     END IF;
     side := positive::text;
   END IF;
+  IF side IS NULL THEN
+    -- Counts that contradict each other: somebody wrote to the state.
+    RETURN NULL;
+  END IF;
   last := (length(side) - 1) / digits;
   bucket := (length(side) - length(rtrim(side, '0'))) / digits;
   counts := convert_to(lpad(side, (last + 1) * digits, '0'), 'SQL_ASCII');
