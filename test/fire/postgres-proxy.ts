@@ -14,6 +14,8 @@ export interface Ambush {
   readonly how: 'terminate' | 'cut' | 'cut-after' | 'hold';
   /** It happens at the COMMIT of a transaction that has fewer statements, once so many have passed. Default 0. */
   readonly patience?: number;
+  /** Only the COMMIT of a transaction with so many statements counts. Default 0. */
+  readonly least?: number;
 }
 
 export interface Sprung {
@@ -141,8 +143,11 @@ export class PostgresProxy {
       return false;
     }
     const { wanted } = ambush;
-    if (wanted.statement === 'commit' || statement >= wanted.statement) {
-      return wanted.statement !== 'commit' || isCommit;
+    if (wanted.statement === 'commit') {
+      return isCommit && statement >= (wanted.least ?? 0);
+    }
+    if (statement >= wanted.statement) {
+      return true;
     }
     return isCommit && ambush.shorter++ >= (wanted.patience ?? 0);
   }

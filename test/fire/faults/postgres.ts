@@ -3,6 +3,12 @@ import type { ServiceProcess } from '@anabranch/servers';
 import type { Dice } from '../../random.ts';
 import type { Fault, Field } from '../field.ts';
 
+/**
+ * A transaction with so many statements has merged rows: others, of dead letters, positions or telemetry
+ * alone, would be the same if they took place twice.
+ */
+const mergeStatements = 10;
+
 /** A minute and more is what an operator's mistake or a full disk takes. */
 const stallMilliseconds = 60_000;
 
@@ -177,7 +183,7 @@ export const postgres = {
     family: 'postgres',
     async inject({ postgresProxy, note }, dice) {
       const how = dice.of(['terminate', 'cut'] as const);
-      await postgresProxy.ambush({ statement: 'commit', how });
+      await postgresProxy.ambush({ statement: 'commit', how, least: mergeStatements });
       note(`${how} in front of a COMMIT`);
     },
   },
@@ -185,7 +191,7 @@ export const postgres = {
   'commit-unknown': {
     family: 'postgres',
     async inject({ postgresProxy, note }) {
-      await postgresProxy.ambush({ statement: 'commit', how: 'cut-after' });
+      await postgresProxy.ambush({ statement: 'commit', how: 'cut-after', least: mergeStatements });
       note('a COMMIT takes place, and the client is not told');
     },
   },
