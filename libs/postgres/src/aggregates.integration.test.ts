@@ -200,13 +200,14 @@ async function chainFor(aggregates: Parameters<typeof definition>[0]) {
     processors.stream.close();
     processors.batch.close();
   });
-  const { pool, query } = await databaseWith(plan);
+  const { pool, query, connect } = await databaseWith(plan);
   const columns = table.columns.map((column) => pg.escapeIdentifier(column.name));
   const states = table.columns
     .filter(({ role }) => !role.endsWith('_records'))
     .map((column) => `${pg.escapeIdentifier(column.name)}::text`);
   return {
     query,
+    connect,
     /** One text per partition. */
     textsOf: async (branch: 'stream' | 'batch', shares: readonly Share[]): Promise<Buffer[]> => {
       const { tables, deadLetters } = await processors[branch].process(blocksOf(shares));
@@ -399,3 +400,26 @@ it.each([0, 1, 2, 50, 128, 129, 1000, 5000, 20_000, 100_000])(
     expect(Math.abs(Number(row?.['found']) - distinct)).toBeLessThanOrEqual(3 * 0.0163 * distinct);
   },
 );
+
+it('whoever may read the view may read its sketches, with no right on schema anabranch', async () => {
+  const { query, connect, textsOf, merge } = await chainFor([
+    ['found', 'approx_count_distinct(note)'],
+    ['middle', 'approx_median(small)'],
+  ]);
+  const base = Object.fromEntries(schema.fields.map(({ name }) => [name, null]));
+  const one = { ...base, note: 'a', small: 4, event_time: 1 };
+  await merge(await textsOf('stream', [{ record: one, partition: 0, offset: 0n }]));
+  await query(
+    'CREATE ROLE sketch_reader; GRANT USAGE ON SCHEMA public TO sketch_reader; GRANT SELECT ON results TO sketch_reader',
+  );
+  onTestFinished(async () => {
+    await query('DROP OWNED BY sketch_reader; DROP ROLE sketch_reader');
+  });
+  const client = await connect();
+  await client.query('SET ROLE sketch_reader');
+  const { rows } = await client.query<{ found: bigint; middle: number }>(
+    'SELECT found, middle FROM results',
+  );
+  expect(rows[0]?.found).toBe(1n);
+  expect(Math.abs((rows[0]?.middle ?? 0) - 4)).toBeLessThanOrEqual(0.04);
+});
