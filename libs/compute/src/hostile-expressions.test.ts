@@ -218,7 +218,7 @@ it('reach no file, network, setting or other statement, and are refused', async 
   ]);
   const accepted = answers.filter(({ problems }) => problems?.length === 0);
   expect(accepted).toEqual([]);
-});
+}, 600_000);
 
 it('neither crash nor hang by depth, length, patterns or casts', async () => {
   const deep = (times: number, open: string, middle: string, close: string): string =>
@@ -293,7 +293,7 @@ it('neither crash nor hang by depth, length, patterns or casts', async () => {
     "json_extract(region, '$..*')",
     "json_extract(region, '$[#-99999999999999999999]')",
   ]);
-});
+}, 600_000);
 
 const fields = ['price', 'quantity', 'weight', 'region', 'express', 'day', 'id', 'event_time'];
 const constants = [
