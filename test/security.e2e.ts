@@ -429,23 +429,24 @@ describe('a grant that is missing is named by the service, which ends with 69', 
     const services = new Map(serviceNames.map((service) => [service, system.start(service)]));
     await ready([...services.values()]);
     const kafka = await system.connect('admin');
-    await system.query('REVOKE UPDATE ON anabranch.frontier FROM anabranch_fusion');
-    await produce(kafka, 100);
-    const fusion = await lastWords(services.get('fusion')!);
-    expect(fusion).toMatchObject({
-      code: 69,
-      fatal: expect.stringContaining('needs UPDATE ON anabranch.frontier') as string,
-    });
     const acls = without('ingest', { operation: 'Write', name: `${topic}.stream` });
-    await system.remove(acls);
-    await produce(kafka, 100);
-    const ingest = await lastWords(services.get('ingest')!);
-    expect(ingest).toMatchObject({
-      code: 69,
-      fatal: expect.stringContaining(`needs Write on topic ${topic}.stream `) as string,
-    });
-    await system.add(acls);
-    await system.query('GRANT UPDATE ON anabranch.frontier TO anabranch_fusion');
+    try {
+      await system.query('REVOKE UPDATE ON anabranch.frontier FROM anabranch_fusion');
+      await produce(kafka, 100);
+      expect(await lastWords(services.get('fusion')!)).toMatchObject({
+        code: 69,
+        fatal: expect.stringContaining('needs UPDATE ON anabranch.frontier') as string,
+      });
+      await system.remove(acls);
+      await produce(kafka, 100);
+      expect(await lastWords(services.get('ingest')!)).toMatchObject({
+        code: 69,
+        fatal: expect.stringContaining(`needs Write on topic ${topic}.stream `) as string,
+      });
+    } finally {
+      await system.add(acls);
+      await system.query('GRANT UPDATE ON anabranch.frontier TO anabranch_fusion');
+    }
     await expectSums([system.start('ingest'), system.start('fusion')]);
     await kafka.close();
   });
