@@ -108,7 +108,7 @@ async function checkRules(
       what,
       names,
       sizes: new Map([
-        ...extra.map(([name]) => [name, smallSizes] as const),
+        ...extra.map(([column]) => [column, smallSizes] as const),
         ...fieldSizes(source.fields),
       ]),
       relation: (headers) => ruleRelation(source, extra, headers),

@@ -52,7 +52,6 @@ const partial: Partial = {
       text: Buffer.from('1\n'),
     },
   ],
-  costs: [],
   run: null,
 };
 const letters = {
@@ -79,7 +78,7 @@ interface Target {
   readonly decode: (avro: Buffer) => unknown;
 }
 
-const framed = (kind: Kind, header: Buffer, payload = Buffer.alloc(0)): Buffer =>
+const framed = (kind: Kind, header: Buffer, payload: Buffer = Buffer.alloc(0)): Buffer =>
   frame(kind, header, [payload]);
 const [partMessage] = encodePartial(partial);
 const part = unframe('P', partMessage ?? Buffer.alloc(0));
