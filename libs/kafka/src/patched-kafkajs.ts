@@ -19,7 +19,7 @@ export interface KafkaConfig {
 
 export { kafkajs };
 
-const patchVersion = 5;
+const patchVersion = 6;
 
 /** Of the records that the producers of this process send. */
 const producerCodecs: readonly (readonly [number, Codec])[] = [
