@@ -41,6 +41,10 @@ async function fire(): Promise<number> {
   console.log('Building the services');
   buildServices();
   const servers = await startFireServers();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    // The servers end with this process; the small disks don't.
+    process.once(signal, () => void servers.stop().finally(() => process.exit(130)));
+  }
   try {
     for (let round = 0; round < rounds && (round === 0 || performance.now() < until); round++) {
       const seed = first + round;

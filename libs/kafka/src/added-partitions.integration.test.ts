@@ -14,7 +14,7 @@ const partitionsOf = (loop: StepLoop): number[] =>
   loop
     .state()
     .partitions.map(({ partition }) => partition)
-    .toSorted();
+    .toSorted((a, b) => a - b);
 
 it('an instance that comes back finds the partitions that were added while it was away', async () => {
   const topic = await createTopic(kafka, 'grown', 2);
