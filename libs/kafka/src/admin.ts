@@ -1,7 +1,7 @@
 import type { Admin as KafkajsAdmin } from 'kafkajs';
 import { wait } from './back-off.ts';
 import { KafkaError } from './errors.ts';
-import { errorKind } from './error-kind.ts';
+import { errorKind, errorName } from './error-kind.ts';
 import type { Logger } from './logger.ts';
 import { createClient, type KafkaConfig, kafkajs } from './patched-kafkajs.ts';
 import { type Grant, namingGrants } from './refusal.ts';
@@ -172,10 +172,7 @@ export class Admin {
   async committed(groupId: string, topics: readonly string[]): Promise<CommittedOffset[]> {
     const found = await this.#call(
       (admin) => admin.fetchOffsets({ groupId, topics: [...topics] }),
-      [
-        { operation: 'Describe', resource: 'group', name: groupId },
-        ...topics.map((name) => ({ operation: 'Describe', resource: 'topic', name }) as const),
-      ],
+      grantsToSee(groupId, topics),
     );
     return found.flatMap(({ topic, partitions }) =>
       partitions
@@ -187,6 +184,21 @@ export class Admin {
           metadata: metadata ?? '',
         })),
     );
+  }
+
+  /** Whether a transaction has offsets of the group that are neither committed nor aborted yet. */
+  async hasPendingOffsets(groupId: string, topics: readonly string[]): Promise<boolean> {
+    try {
+      await namingGrants(this.#config, grantsToSee(groupId, topics), () =>
+        this.#attempt((admin) => admin.fetchOffsets({ groupId, topics: [...topics], patience: 0 })),
+      );
+      return false;
+    } catch (error) {
+      if (errorName(error) === 'UNSTABLE_OFFSET_COMMIT') {
+        return true;
+      }
+      throw error;
+    }
   }
 
   async close(): Promise<void> {
@@ -366,4 +378,12 @@ function hasType(error: unknown, types: readonly string[]): boolean {
     }
   }
   return false;
+}
+
+/** What a group has committed. */
+function grantsToSee(groupId: string, topics: readonly string[]): Grant[] {
+  return [
+    { operation: 'Describe', resource: 'group', name: groupId },
+    ...topics.map((name) => ({ operation: 'Describe', resource: 'topic', name }) as const),
+  ];
 }

@@ -19,7 +19,7 @@ export interface KafkaConfig {
 
 export { kafkajs };
 
-const patchVersion = 6;
+const patchVersion = 7;
 
 /** Of the records that the producers of this process send. */
 const producerCodecs: readonly (readonly [number, Codec])[] = [

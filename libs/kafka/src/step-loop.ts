@@ -792,14 +792,18 @@ export class StepLoop {
     if (!this.#options.transactional || (this.#producer && !this.#producer.broken)) {
       return;
     }
-    const { transactionalId, transactionTimeout, groupId, targets = [] } = this.#options;
+    const { transactionalId, transactionTimeout, groupId, topics, targets = [] } = this.#options;
     void this.#producer?.close();
     this.#producer = undefined;
     this.#producer = await TransactionalProducer.open(
       this.#config,
       {
         transactionalId,
-        reach: { groupId, partitions: await this.#partitionsOf(targets) },
+        reach: {
+          groupId,
+          partitions: await this.#partitionsOf(targets),
+          isPending: () => this.#admin.hasPendingOffsets(groupId, topics),
+        },
         ...(transactionTimeout === undefined ? {} : { transactionTimeout }),
       },
       this.#stop.signal,

@@ -26,6 +26,8 @@ export interface TransactionalProducerOptions {
 export interface TransactionReach {
   readonly groupId: string;
   readonly partitions: readonly { readonly topic: string; readonly partition: number }[];
+  /** Whether offsets of the group are pending: asked once the former transaction should have ended. */
+  isPending(): Promise<boolean>;
 }
 
 export interface ProcessedOffset {
@@ -72,7 +74,7 @@ export class TransactionalProducer {
       await opened.#initialize(options.reach, signal);
     } catch (error) {
       void opened.close();
-      throw error;
+      throw errorKind(error) === 'fenced' && opened.timedOut ? opened.#tooSlow(error) : error;
     }
     return opened;
   }
@@ -133,15 +135,20 @@ export class TransactionalProducer {
 
   /**
    * The id is initialized, and the former producer fenced, at the first transaction: so begin one right
-   * away. It takes in all that the former ones may have reached, and is aborted, because brokers can
-   * forget a transaction. One that is killed and comes back as the only replica first has itself for
-   * the leader, then nobody; a transaction of which the coordinator still has to tell the partitions
+   * away. It takes in all that the former ones may have reached, because brokers can forget a
+   * transaction. One that is killed and comes back as the only replica first has itself for the
+   * leader, then nobody; a transaction of which the coordinator still has to tell the partitions
    * that it is committed or aborted counts as told then ("likely deleted", TransactionMarkerChannelManager
    * of Kafka 4.3). Its records and offsets would stay pending for ever, and with them all that comes
-   * after. Aborting them together is safe: nobody has read them.
+   * after.
+   *
+   * What is forgotten ends as this transaction does. Offsets are written last: where they are pending, the
+   * forgotten one was complete and most likely being committed, and some partitions may know already,
+   * so this one is committed too. Without them it may lack records, and is aborted.
    */
   async #initialize(reach: TransactionReach | undefined, signal?: AbortSignal): Promise<void> {
     const begun = await this.#persist(() => this.#producer.transaction(), signal);
+    this.#begunAt = performance.now();
     if (reach) {
       if (reach.partitions.length > 0) {
         await this.#persist(
@@ -153,8 +160,18 @@ export class TransactionalProducer {
         () => begun.sendOffsets({ consumerGroupId: reach.groupId, topics: [] }),
         signal,
       );
+      if (await reach.isPending()) {
+        return begun.commit();
+      }
     }
     await begun.abort();
+  }
+
+  /** The brokers have ended the transaction for its age: nobody else has our name. */
+  #tooSlow(error: unknown): Error {
+    const { transactionalId, transactionTimeout } = this.#options;
+    const message = `The first transaction of ${transactionalId} took more than ${transactionTimeout} ms (${errorName(error)}): the brokers are slow, so it is tried again`;
+    return Object.assign(new Error(message), { retriable: true });
   }
 
   /** Until the former transaction has ended. */
