@@ -1,4 +1,5 @@
 import { constants, hostname } from 'node:os';
+import { setFlagsFromString } from 'node:v8';
 import { ConfigError, ServiceError } from './errors.ts';
 import { exitCodes } from './exit-codes.ts';
 import type { ExitCode } from './exit-codes.ts';
@@ -22,6 +23,10 @@ const sameSignalMilliseconds = 300;
 export async function runService<C extends CommonConfig>(
   options: ServiceOptions<C>,
 ): Promise<void> {
+  // Else V8 collects the whole heap for each 100 MB or so of Buffers, however little of it is garbage:
+  // 0.73 times the CPU in all on w2 with it, ingest and stream-processor 0.5 times, 1.4 times the
+  // records a second; the stream-processor's peak grows from 330 to 430 MB.
+  setFlagsFromString('--external-memory-accounted-in-global-limit');
   // Until the config is read: its faults should come in the format that was asked for.
   let log = new Log({
     service: options.name,
