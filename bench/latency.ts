@@ -2,13 +2,13 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { decodeBlock, isTelemetry, PartialAssembler } from '@anabranch/contract';
+import type { Kafka } from '@anabranch/kafka';
 import type { ServiceName } from '@anabranch/servers';
 import type { Chain, StageCost } from './chain.ts';
 import type { FilledTopic } from './filled-topic.ts';
 import { blockOf, type HopTimes, hopsOf, type WrittenRange } from './hops.ts';
 import { firstProbe } from './orders.ts';
 import { monotonic, type PacedEnd, type PacedOptions, type ProbeSent } from './paced-producer.ts';
-import { endsOf, readTail } from './read-tail.ts';
 import type { BenchServers } from './servers.ts';
 import { quantile } from './statistics.ts';
 import { type Costs, differences, settle } from './throughput.ts';
@@ -212,8 +212,7 @@ async function readHops(
 ): Promise<HopTimes[]> {
   const { kafka } = servers;
   const coordinates = new Map<number, { partition: number; offset: bigint }>();
-  await readTail(
-    kafka,
+  await kafka.readTail(
     topic,
     from.source,
     (partition, bytes, offset, _at, _value, _end, keyStart, keyEnd) => {
@@ -224,8 +223,7 @@ async function readHops(
     },
   );
   const blocks: WrittenRange[] = [];
-  await readTail(
-    kafka,
+  await kafka.readTail(
     chain.topics.stream,
     from.blocks,
     (_partition, bytes, _offset, writtenAt, start, end) => {
@@ -235,8 +233,7 @@ async function readHops(
   );
   const partials: WrittenRange[] = [];
   const assemblers = new Map<number, PartialAssembler>();
-  await readTail(
-    kafka,
+  await kafka.readTail(
     chain.topics.results,
     from.partials,
     (partition, bytes, offset, writtenAt, start, end) => {
@@ -285,4 +282,10 @@ function differencesOfSteps(
       store: since('store'),
     };
   });
+}
+
+/** Where each partition ends for readers now. */
+async function endsOf(kafka: Kafka, topic: string): Promise<Map<number, bigint>> {
+  const offsets = await kafka.admin.offsets(topic);
+  return new Map(offsets.map(({ partition, latest }) => [partition, latest]));
 }

@@ -17,6 +17,11 @@ export class Dice {
     this.#random = mulberry32(seed);
   }
 
+  /** In [0, 1). */
+  fraction(): number {
+    return this.#random();
+  }
+
   /** In [0, limit). */
   below(limit: number): number {
     return Math.floor(this.#random() * limit);

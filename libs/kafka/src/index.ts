@@ -12,7 +12,7 @@ export type { Logger } from './logger.ts';
 export type { PartitionWork } from './partition-queue.ts';
 export type { KafkaConfig } from './patched-kafkajs.ts';
 export { type PlainMessage, Producer } from './producer.ts';
-export type { TopicVisitor } from './read-topic.ts';
+export type { TailVisitor, TopicVisitor } from './read-topic.ts';
 export {
   copyRecord,
   type Header,

@@ -2,7 +2,7 @@ import { Admin } from './admin.ts';
 import { backOff, wait } from './back-off.ts';
 import type { KafkaConfig } from './patched-kafkajs.ts';
 import { Producer } from './producer.ts';
-import { readTopic, type TopicVisitor } from './read-topic.ts';
+import { readTail, readTopic, type TailVisitor, type TopicVisitor } from './read-topic.ts';
 import { StepLoop, type StepLoopOptions } from './step-loop.ts';
 import { reportAway, waitForTopic } from './wait-for-topic.ts';
 import {
@@ -54,6 +54,11 @@ export class Kafka {
   /** Reads all committed records that a topic has now. For tests and tools. */
   readTopic(topic: string, visit: TopicVisitor): Promise<void> {
     return readTopic(this.#config, topic, visit);
+  }
+
+  /** See `readTail`. */
+  readTail(topic: string, from: ReadonlyMap<number, bigint>, visit: TailVisitor): Promise<void> {
+    return readTail(this.#config, topic, from, visit);
   }
 
   /** Closes the admin client. Loops and producers are closed by who made them. */

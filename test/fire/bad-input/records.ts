@@ -1,5 +1,6 @@
 import { fields, maxRecordBytes } from './expectation.ts';
 import type { RawRecord } from './raw-producer.ts';
+import { Dice } from '../../random.ts';
 
 const begin = Date.parse('2025-03-01T06:00:00Z');
 const mebibyte = 1024 * 1024;
@@ -397,11 +398,11 @@ const awkwardTimestamps = [0n, -1n, -(2n ** 40n), 2n ** 53n + 1n, 2n ** 62n, 253
 
 /** Bad, nearly bad and good records, mixed, from a seed. */
 export class BadRecords {
-  readonly #random: () => number;
+  readonly #dice: Dice;
   #made = 0;
 
   constructor(seed: number) {
-    this.#random = mulberry32(seed);
+    this.#dice = new Dice(seed);
   }
 
   /** Each hand-picked record at least once, each with good neighbours. */
@@ -413,7 +414,7 @@ export class BadRecords {
     for (const { name } of fields) {
       for (const text of awkwardValues) {
         yield this.#with(this.#sound({ [name]: text }));
-        if (this.#chance(0.1)) {
+        if (this.#dice.chance(0.1)) {
           yield this.good();
         }
       }
@@ -449,30 +450,30 @@ export class BadRecords {
 
   /** A sound record whose fields, bytes or text are spoiled, or aren't. */
   mutant(): RawRecord {
-    const dice = this.#random();
+    const dice = this.#dice.fraction();
     if (dice < 0.35) {
       return this.good();
     }
     if (dice < 0.6) {
       const changes: Record<string, string> = {};
-      for (let i = this.#below(3); i >= 0; i--) {
-        changes[this.#of(fields).name] = this.#of(awkwardValues);
+      for (let i = this.#dice.below(3); i >= 0; i--) {
+        changes[this.#dice.of(fields).name] = this.#dice.of(awkwardValues);
       }
       return this.#adorned(this.#with(this.#sound(changes)));
     }
     if (dice < 0.72) {
       // One field's text, a little off.
-      const { name } = this.#of(fields);
+      const { name } = this.#dice.of(fields);
       const times = name === 'at' || name === 'event_time' || name === 'day';
-      const text = Buffer.from(this.#of(times ? timeValues : awkwardValues));
+      const text = Buffer.from(this.#dice.of(times ? timeValues : awkwardValues));
       return this.#with(this.#sound({ [name]: this.#mangled(text).toString('latin1') }));
     }
     if (dice < 0.77) {
       const text = this.#sound();
-      return this.#with(text.slice(0, this.#below(text.length)));
+      return this.#with(text.slice(0, this.#dice.below(text.length)));
     }
     if (dice < 0.8) {
-      return this.#adorned(this.#with(this.#of(awkwardRecords(this.#sound()).slice(0, 80))));
+      return this.#adorned(this.#with(this.#dice.of(awkwardRecords(this.#sound()).slice(0, 80))));
     }
     return this.#adorned(this.#with(this.#mangled(Buffer.from(this.#sound()))));
   }
@@ -480,22 +481,22 @@ export class BadRecords {
   #adorned(record: RawRecord): RawRecord {
     return {
       ...record,
-      key: this.#chance(0.2) ? this.#of(awkwardKeys) : record.key,
-      headers: this.#chance(0.2) ? this.#of(awkwardHeaders.slice(0, 14)) : record.headers,
+      key: this.#dice.chance(0.2) ? this.#dice.of(awkwardKeys) : record.key,
+      headers: this.#dice.chance(0.2) ? this.#dice.of(awkwardHeaders.slice(0, 14)) : record.headers,
     };
   }
 
   #mangled(text: Buffer): Buffer {
     let bytes = text;
-    for (let i = this.#below(4); i >= 0; i--) {
-      const at = this.#below(bytes.length + 1);
-      const to = Math.min(bytes.length, at + 1 + this.#below(6));
+    for (let i = this.#dice.below(4); i >= 0; i--) {
+      const at = this.#dice.below(bytes.length + 1);
+      const to = Math.min(bytes.length, at + 1 + this.#dice.below(6));
       const inserted = Buffer.from(
-        this.#of([...awkwardCharacters, '\u{1F600}', '\\u00', '\\ud8', ',,', '""', 'null']),
+        this.#dice.of([...awkwardCharacters, '\u{1F600}', '\\u00', '\\ud8', ',,', '""', 'null']),
       );
-      const raw = this.#chance(0.1) ? Buffer.from([this.#below(256)]) : inserted;
+      const raw = this.#dice.chance(0.1) ? Buffer.from([this.#dice.below(256)]) : inserted;
       const [head, tail] = [bytes.subarray(0, at), bytes.subarray(at)];
-      bytes = this.#of([
+      bytes = this.#dice.of([
         () => Buffer.concat([head, raw, tail]),
         () => Buffer.concat([head, raw, bytes.subarray(at + 1)]),
         () => Buffer.concat([head, bytes.subarray(to)]),
@@ -507,20 +508,24 @@ export class BadRecords {
 
   /** A sound record, but for the changes. */
   #sound(changes: Changes = {}): string {
-    const time = begin + this.#made * 20 - this.#below(5000);
+    const time = begin + this.#made * 20 - this.#dice.below(5000);
     const values: Record<string, string | undefined> = {
       id: String(++this.#made),
-      kind: this.#of(['"order"', '"refund"', '"test"']),
-      amount: this.#of([String(this.#below(1e6) / 100), `"${this.#below(1e6)}.5"`, 'null']),
-      precise: `"${this.#below(1e9)}.${this.#below(1e9)}"`,
-      quantity: String(this.#below(100) - 20),
-      big: this.#of(['9007199254740993', '-9007199254740993', '17']),
-      ratio: String(this.#random()),
+      kind: this.#dice.of(['"order"', '"refund"', '"test"']),
+      amount: this.#dice.of([
+        String(this.#dice.below(1e6) / 100),
+        `"${this.#dice.below(1e6)}.5"`,
+        'null',
+      ]),
+      precise: `"${this.#dice.below(1e9)}.${this.#dice.below(1e9)}"`,
+      quantity: String(this.#dice.below(100) - 20),
+      big: this.#dice.of(['9007199254740993', '-9007199254740993', '17']),
+      ratio: String(this.#dice.fraction()),
       single: '0.5',
-      flag: String(this.#chance(0.5)),
-      label: this.#of(['"plain"', '"7"', '"café"', '""', '"a \\"quote\\", a comma"']),
+      flag: String(this.#dice.chance(0.5)),
+      label: this.#dice.of(['"plain"', '"7"', '"café"', '""', '"a \\"quote\\", a comma"']),
       day: '"2024-02-29"',
-      at: String(time * 1000 + this.#below(1000)),
+      at: String(time * 1000 + this.#dice.below(1000)),
       device: '"f47ac10b-58cc-4372-a567-0e02b2c3d479"',
       event_time: String(time),
       ...changes,
@@ -537,27 +542,4 @@ export class BadRecords {
       timestamp: BigInt(begin + this.#made * 20),
     };
   }
-
-  #below(limit: number): number {
-    return Math.floor(this.#random() * limit);
-  }
-
-  #chance(probability: number): boolean {
-    return this.#random() < probability;
-  }
-
-  #of<T>(choices: readonly T[]): T {
-    return choices[this.#below(choices.length)] as T;
-  }
-}
-
-/** A small generator of random numbers in [0, 1): the same seed gives the same ones everywhere. */
-function mulberry32(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
 }

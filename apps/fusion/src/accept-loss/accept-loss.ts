@@ -253,7 +253,6 @@ async function rebalance(kafka: Kafka, groupId: string, topics: readonly string[
     instance: `${commandId}.${randomUUID()}`,
     transactionalId: 'none',
     topics,
-    targets: [],
     transactional: false,
     limits: { stepBytes: 1, stepMilliseconds: 0, queueHighBytes: 1, queueLowBytes: 1 },
     idleMilliseconds: 1000,

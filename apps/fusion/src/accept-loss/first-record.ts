@@ -32,7 +32,6 @@ export async function firstRecord<T>(
     instance: 'reader',
     transactionalId: 'none',
     topics: [topic],
-    targets: [],
     transactional: false,
     limits: {
       stepBytes: 1024 * 1024,
